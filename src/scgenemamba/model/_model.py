@@ -1,0 +1,458 @@
+"""GeneMambaModel: the AnnData-facing model."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import rich.pretty  # noqa: F401  (scvi-tools 1.4 uses it without importing it)
+import torch
+from scvi import settings
+from scvi.data import AnnDataManager
+from scvi.data._utils import _assign_adata_uuid
+from scvi.data.fields import BaseAnnDataField
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+from scvi.utils import setup_anndata_dsp
+from scvi.utils._docstrings import devices_dsp
+
+from scgenemamba._logging import logger
+from scgenemamba.nn import GeneMambaConfig
+from scgenemamba.tokens import CellBatch, Scale, Vocabulary
+from scgenemamba.train import GeneMambaTrainingPlan
+
+from ._constants import (
+    BATCH_KEY,
+    CATEGORICAL_KEY,
+    CONTINUOUS_KEY,
+    GENES,
+    LABELS_KEY,
+    SCALE,
+    SIZE_FACTOR_KEY,
+    VARIABLE_GENES,
+    X_KEY,
+)
+from ._dataset import CellManager
+from ._expression_field import ExpressionField
+from ._fields import BatchField, CategoricalCovariatesField, ContinuousCovariatesField, LabelsField, SizeFactorField
+from ._module import GeneMambaModule
+from ._presets import resolve_preset
+from ._training import PlainHistoryRunner, default_epochs, to_frames
+from ._validate import name_some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+    from torch.utils.data import DataLoader
+
+    from scgenemamba.nn import Encoded
+
+
+class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
+    """GeneMamba: a bidirectional Mamba-2 encoder of rank-ordered gene tokens.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`.
+    registry
+        Registry of a model whose data are not at hand, instead of ``adata``.
+    preset
+        Size: ``"small"`` (2 layers x 128, 256 genes per cell), ``"medium"`` (4 x 256, 512) or ``"large"``
+        (24 x 512, 2,048, the paper's). The arguments below replace its values.
+    n_layers, d_model, d_state, max_tokens
+        Layers, width, state size, and genes read per cell.
+    fusion
+        How the two directions are joined in each layer.
+    pooling
+        What summarises a cell's hidden states: any of ``"mean"``, ``"max"``, ``"cls"``.
+    n_latent
+        Size of the latent representation.
+    n_decoder_genes
+        Most variable genes that the decoder models, at most 4,000.
+    gene_likelihood
+        ``"nb"`` for counts, ``"normal"`` for log-normalised values; ``"auto"`` takes what the data allow.
+    mask_rate, masked_weight
+        Share of hidden genes and weight of the masked-gene loss.
+    kl_weight, label_weight
+        Weights of the Kullback-Leibler term and of the cell type loss.
+    backend
+        Implementation of the scan; ``"auto"`` takes the fastest there is.
+
+    Examples
+    --------
+    >>> GeneMambaModel.setup_anndata(adata, batch_key="batch", labels_key="cell_type")
+    >>> model = GeneMambaModel(adata)
+    >>> model.train()
+    >>> adata.obsm["X_genemamba"] = model.get_latent_representation()
+    >>> adata.obs["pred"] = model.predict()
+    """
+
+    _module_cls = GeneMambaModule
+    _training_plan_cls = GeneMambaTrainingPlan
+    _train_runner_cls = PlainHistoryRunner
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict[str, Any] | None = None,
+        preset: str = "small",
+        n_layers: int | None = None,
+        d_model: int | None = None,
+        d_state: int = 64,
+        max_tokens: int | None = None,
+        fusion: Literal["mean", "sum", "gate", "concat"] = "mean",
+        pooling: tuple[str, ...] = ("mean", "max"),
+        n_latent: int = 32,
+        n_decoder_genes: int = 2000,
+        gene_likelihood: Literal["auto", "nb", "normal"] = "auto",
+        mask_rate: float = 0.15,
+        masked_weight: float = 1.0,
+        kl_weight: float = 1.0,
+        label_weight: float = 1.0,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(adata, registry)
+        sizes = resolve_preset(preset, n_layers=n_layers, d_model=d_model, max_tokens=max_tokens)
+        state = self._state_of(X_KEY)
+        self.vocabulary = Vocabulary(state[GENES])
+        self.likelihood_ = _resolve_likelihood(gene_likelihood, Scale(**state[SCALE]))
+        config = GeneMambaConfig(
+            n_tokens=self.vocabulary.n_tokens + ("cls" in pooling),
+            d_state=d_state,
+            fusion=fusion,
+            pooling=tuple(pooling),
+            n_latent=n_latent,
+            **sizes,
+        )
+        self.module = self._module_cls(
+            config,
+            n_decoder_genes=min(n_decoder_genes, len(state[VARIABLE_GENES])),
+            n_batch=self.summary_stats.n_batch,
+            n_labels=self.summary_stats.n_labels - 1,
+            n_cats_per_cov=tuple(self._state_of(CATEGORICAL_KEY).get("n_cats_per_key", ())),
+            n_continuous_cov=self.summary_stats.get(f"n_{CONTINUOUS_KEY}", 0),
+            gene_likelihood=self.likelihood_,
+            mask_rate=mask_rate,
+            masked_weight=masked_weight,
+            kl_weight=kl_weight,
+            label_weight=label_weight,
+            backend=backend,
+        )
+        self.objectives_: list[str] = []
+        self._model_summary_string = (
+            f"GeneMambaModel with {config.n_layers} layers x {config.d_model}, {config.max_tokens} genes per cell of "
+            f"{len(self.vocabulary)}, latent size {config.n_latent}, {self.summary_stats.n_batch} batches, "
+            f"{self.summary_stats.n_labels - 1} labels, decoder of {self.module.objectives['counts'].n_genes} genes "
+            f"({self.likelihood_})"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    @setup_anndata_dsp.dedent
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        unlabeled_category: str = "Unknown",
+        gene_key: str | None = None,
+        use_raw: bool = False,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: list[str] | None = None,
+        continuous_covariate_keys: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """%(summary)s.
+
+        One pass over the data checks the values, builds the vocabulary from the genes that any cell expresses, and
+        estimates their rank factors and variability.
+
+        Parameters
+        ----------
+        %(param_adata)s
+        %(param_layer)s
+        %(param_batch_key)s
+        %(param_labels_key)s
+        unlabeled_category
+            Value of ``adata.obs[labels_key]`` that means "no label"; missing values mean the same.
+        gene_key
+            Column of ``adata.var`` that holds the gene names, ``None`` for ``adata.var_names``. Columns with the
+            same name are summed.
+        use_raw
+            Read ``adata.raw`` instead of ``adata.X``.
+        %(param_size_factor_key)s
+        %(param_cat_cov_keys)s
+        %(param_cont_cov_keys)s
+
+        Raises
+        ------
+        ValueError
+            If values are negative, not finite, or logarithms of unknown base; if there are no genes or no labels.
+        KeyError
+            If a column does not exist.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        _take_own_uuid(cls, adata)
+        if batch_key is not None and batch_key not in adata.obs:
+            msg = f"{batch_key} not found in adata.obs (batch_key); it has {list(adata.obs.columns)}."
+            if "source_registry" not in kwargs:
+                raise KeyError(msg)
+        fields: list[BaseAnnDataField] = [
+            BatchField(batch_key),
+            LabelsField(labels_key, unlabeled_category),
+            SizeFactorField(SIZE_FACTOR_KEY, size_factor_key, required=False),
+            CategoricalCovariatesField(CATEGORICAL_KEY, categorical_covariate_keys),
+            ContinuousCovariatesField(CONTINUOUS_KEY, continuous_covariate_keys),
+            # last: the only one that takes long
+            ExpressionField(layer, use_raw, gene_key, batch_key),
+        ]
+        manager = CellManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def load(cls, dir_path: str, adata: AnnData | Literal[False] | None = None, *args: Any, **kwargs: Any) -> GeneMambaModel:
+        """Load a model saved with :meth:`save`; arguments as in :meth:`scvi.model.base.BaseModelClass.load`.
+
+        Genes are matched by name: ``adata`` may have other genes, or the same in another order.
+        """
+        with warnings.catch_warnings():
+            # positions do not matter here, and our own report of the overlap replaces this one
+            warnings.filterwarnings("ignore", message="var_names for adata passed in does not match")
+            return super().load(dir_path, adata, *args, **kwargs)
+
+    @devices_dsp.dedent
+    def train(
+        self,
+        max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool = False,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        supervised: bool | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        plan_config: Any = None,
+        plan_kwargs: Any = None,
+        datamodule: Any = None,
+        trainer_config: Any = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model; :attr:`scvi.settings.seed` makes it reproducible.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of epochs. ``None`` takes as many as see 100,000 cells, at least 2 and at most 100.
+        %(param_accelerator)s
+        %(param_devices)s
+        train_size, validation_size, shuffle_set_split
+            Split of the cells, see :class:`~scvi.dataloaders.DataSplitter`.
+        load_sparse_tensor
+            Has no effect: batches are ragged tokens.
+        batch_size
+            Cells per step.
+        early_stopping
+            Stop when ``validation_loss`` no longer falls.
+        supervised
+            ``True`` lets the labels shape the embedding; ``False`` trains the classifier on an embedding that is
+            exactly the one without labels; ``None`` is ``True`` where labels are registered.
+        datasplitter_kwargs, plan_config, plan_kwargs, trainer_config, **trainer_kwargs
+            Passed on to :class:`~scvi.dataloaders.DataSplitter`, to
+            :class:`~scgenemamba.train.GeneMambaTrainingPlan` and to :class:`~scvi.train.Trainer`.
+        datamodule
+            Source of ragged batches, instead of the registered AnnData.
+
+        Raises
+        ------
+        ValueError
+            If ``supervised=True`` without labels, or the data have batches that the decoder does not know.
+        """
+        has_labels = "cell_type" in self.module.objectives
+        if supervised and not has_labels:
+            msg = "`supervised=True` needs labels: set up the AnnData with `labels_key=`."
+            raise ValueError(msg)
+        if has_labels:
+            self.module.objectives["cell_type"].detached = supervised is False
+        if datamodule is None:
+            self._check_decoder_inputs()
+        self._announce_objectives()
+        n_cells = getattr(datamodule, "n_obs", None) if datamodule is not None else self.adata.n_obs
+        if max_epochs is None and n_cells is not None:
+            max_epochs = default_epochs(n_cells)
+        trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        plan_kwargs = {"seed": int(settings.seed or 0), **(plan_kwargs or {})}
+        super().train(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_config=plan_config,
+            plan_kwargs=plan_kwargs,
+            datamodule=datamodule,
+            trainer_config=trainer_config,
+            **trainer_kwargs,
+        )
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
+    ) -> np.ndarray:
+        """Latent mean of each cell.
+
+        Parameters
+        ----------
+        adata
+            AnnData to embed, ``None`` for the training data. Genes are matched by name; batch and label columns
+            are not needed.
+        indices
+            Cells to embed, in this order.
+        batch_size
+            Cells per batch; does not change the result.
+        dataloader
+            Source of batches instead of ``adata`` and ``indices``.
+
+        Returns
+        -------
+        float32, shape ``(n_cells, n_latent)``.
+        """
+        latent = [encoded.mean.float().cpu().numpy() for encoded in self._encode(adata, indices, batch_size, dataloader)]
+        return np.concatenate(latent) if latent else np.empty((0, self.module.config.n_latent), np.float32)
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        soft: bool = False,
+        batch_size: int | None = None,
+        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
+    ) -> np.ndarray | pd.DataFrame:
+        """Predict cell types, with the arguments and returns of :meth:`scvi.model.SCANVI.predict`.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, dataloader
+            As in :meth:`get_latent_representation`.
+        soft
+            Return probabilities instead of labels.
+
+        Returns
+        -------
+        Labels, shape ``(n_cells,)``; or with ``soft=True`` a table of cells by labels.
+
+        Raises
+        ------
+        ValueError
+            If the model was set up without labels.
+        """
+        if "cell_type" not in self.module.objectives:
+            msg = "The model has no labels: set up the AnnData with `labels_key=` and train again."
+            raise ValueError(msg)
+        labels = self._state_of(LABELS_KEY)["categorical_mapping"][:-1]
+        batches = [self.module.classify(e).float().cpu().numpy() for e in self._encode(adata, indices, batch_size, dataloader)]
+        probabilities = np.concatenate(batches) if batches else np.empty((0, len(labels)), np.float32)
+        if not soft:
+            return np.asarray(list(labels))[probabilities.argmax(1)]
+        cells = None
+        if dataloader is None:
+            names = (self.adata if adata is None else adata).obs_names
+            cells = names if indices is None else names[np.asarray(indices)]
+        return pd.DataFrame(probabilities, columns=list(labels), index=cells)
+
+    def get_gene_embeddings(self) -> pd.DataFrame:
+        """Static embedding of each gene (the encoder's input), shape ``(n_genes, d_model)``, indexed by gene."""
+        weight = self.module.network.encoder.embeddings.weight.detach().float().cpu().numpy()
+        first = Vocabulary.FIRST_GENE
+        return pd.DataFrame(weight[first : first + len(self.vocabulary)], index=pd.Index(self.vocabulary.genes, name="gene"))
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame] | None:
+        """Training history: a DataFrame per metric, indexed by epoch."""
+        return None if self.history_ is None else to_frames(self.history_)
+
+    def __repr__(self) -> str:
+        status = "trained" if self.is_trained_ else "not trained"
+        return f"{self._model_summary_string}; {status}"
+
+    @torch.inference_mode()
+    def _encode(
+        self,
+        adata: AnnData | None,
+        indices: Sequence[int] | None,
+        batch_size: int | None,
+        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None,
+    ) -> Iterator[Encoded]:
+        self._check_if_trained(warn=False)
+        if dataloader is None:
+            adata = self._validate_anndata(adata)
+            dataloader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        elif adata is not None or indices is not None:
+            msg = "Give either `dataloader`, or `adata` and `indices`."
+            raise ValueError(msg)
+        self.module.eval()
+        for batch in dataloader:
+            on_device = {key: value.to(self.device) for key, value in batch.items() if key in ("tokens", "cu_seqlens")}
+            yield self.module(on_device)
+
+    def _state_of(self, key: str) -> dict[str, Any]:
+        return self.registry_["field_registries"].get(key, {}).get("state_registry", {})
+
+    def _check_decoder_inputs(self) -> None:
+        obs = self.adata.obs
+        unknown = obs[f"_scvi_{BATCH_KEY}"].to_numpy() < 0
+        if unknown.any():
+            key = self._state_of(BATCH_KEY)["original_key"]
+            names = obs.loc[unknown, key].unique() if key in obs else [f"no column {key!r}"]
+            msg = f"The decoder does not know the batches {name_some(names)}. Embed these cells, or train a new model on them."
+            raise ValueError(msg)
+
+    def _announce_objectives(self) -> None:
+        names = {"nb": "counts given batch", "normal": "log-expression given batch (no counts)"}
+        active = []
+        for objective in self.module.objectives.values():
+            name = names[self.likelihood_] if objective.name == "counts given batch" else objective.name
+            active.append(f"{name} (on the finished embedding)" if objective.detached else name)
+        self.objectives_ = active
+        logger.info(f"Training on: {', '.join(active)}.")
+
+
+def _resolve_likelihood(asked: str, scale: Scale) -> Literal["nb", "normal"]:
+    """Likelihood that the data allow.
+
+    Raises
+    ------
+    ValueError
+        If counts are asked for and there are none, or the name is unknown.
+    """
+    if asked not in ("auto", "nb", "normal"):
+        msg = f"Unknown gene_likelihood {asked!r}; choose 'auto', 'nb' or 'normal'."
+        raise ValueError(msg)
+    if asked == "nb" and scale.kind == "log":
+        msg = f"gene_likelihood='nb' needs counts, and the data are {scale}. Use 'normal', or set up with the layer that holds counts."
+        raise ValueError(msg)
+    if asked == "auto":
+        return "normal" if scale.kind == "log" else "nb"
+    return asked  # type: ignore[return-value]
+
+
+def _take_own_uuid(cls: type[BaseModelClass], adata: AnnData) -> None:
+    # a copy of a registered AnnData carries its id, and would take the original's place in the store
+    manager: AnnDataManager | None = cls._setup_adata_manager_store.get(adata.uns.get("_scvi_uuid"))
+    if manager is not None and manager.adata is not adata:
+        _assign_adata_uuid(adata, overwrite=True)

@@ -1,0 +1,102 @@
+"""The network and its objectives as a scvi-tools module."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from scvi.module.base import BaseModuleClass
+from torch import nn
+
+from scgenemamba.nn import Classifier, Encoded, GeneMambaConfig, GeneMambaNetwork, TokenHead, truncate
+from scgenemamba.tokens import CellBatch
+from scgenemamba.train import CellType, CountsGivenBatch, MaskedGenes, Objective
+
+
+class GeneMambaModule(BaseModuleClass):
+    """Encoder, latent and the objectives that train them.
+
+    Parameters
+    ----------
+    config
+        Architecture.
+    n_decoder_genes, n_batch
+        Size of the decoder's gene set and number of batches.
+    n_labels
+        Number of labels, without the unlabelled category; 0 for no classifier.
+    n_cats_per_cov, n_continuous_cov
+        Covariates of the decoder.
+    gene_likelihood
+        Likelihood of the decoder, see :class:`~scgenemamba.train.CountsGivenBatch`.
+    mask_rate, masked_weight, kl_weight, label_weight
+        Settings of the objectives.
+    backend
+        Implementation of the scan.
+    """
+
+    def __init__(
+        self,
+        config: GeneMambaConfig,
+        *,
+        n_decoder_genes: int,
+        n_batch: int,
+        n_labels: int,
+        n_cats_per_cov: tuple[int, ...],
+        n_continuous_cov: int,
+        gene_likelihood: Literal["nb", "normal"],
+        mask_rate: float,
+        masked_weight: float,
+        kl_weight: float,
+        label_weight: float,
+        backend: str,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.network = GeneMambaNetwork(config, backend)
+        objectives: dict[str, Objective] = {
+            "counts": CountsGivenBatch(
+                config.n_latent,
+                n_decoder_genes,
+                n_batch,
+                n_cats_per_cov=n_cats_per_cov,
+                n_continuous_cov=n_continuous_cov,
+                likelihood=gene_likelihood,
+                kl_weight=kl_weight,
+            )
+        }
+        if masked_weight > 0:
+            head = TokenHead(config.d_model, config.n_tokens, tied=self.network.encoder.embeddings.weight)
+            objectives["masked_genes"] = MaskedGenes(head, mask_rate=mask_rate, weight=masked_weight)
+        if n_labels:
+            # labels must not change the random numbers that everything else starts from
+            with torch.random.fork_rng(devices=[]):
+                objectives["cell_type"] = CellType(Classifier(config.n_latent, n_labels), weight=label_weight)
+        self.objectives = nn.ModuleDict(objectives)
+
+    def truncate(self, batch: CellBatch) -> CellBatch:
+        """Cut each cell to the tokens that the model reads."""
+        tokens, cu_seqlens = truncate(batch["tokens"], batch["cu_seqlens"], self.config.max_tokens)
+        return {**batch, "tokens": tokens, "cu_seqlens": cu_seqlens}
+
+    def encode(self, batch: CellBatch, masked: torch.Tensor | None = None) -> Encoded:
+        """Encode truncated cells, with the masked tokens hidden.
+
+        Parameters
+        ----------
+        batch
+            Cells from :meth:`truncate`.
+        masked
+            bool ``(t,)``, tokens to hide, ``None`` for none.
+        """
+        device = batch["tokens"].device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda" and self.training):
+            return self.network(batch["tokens"], batch["cu_seqlens"], masked)
+
+    def forward(self, batch: CellBatch) -> Encoded:
+        """Encode cells as they come from a data loader."""
+        return self.encode(self.truncate(batch))
+
+    def classify(self, encoded: Encoded) -> torch.Tensor:
+        """Probabilities of the labels, float32 ``(n, n_labels)``."""
+        classifier: Any = self.objectives["cell_type"]
+        return classifier.logits(encoded).softmax(-1)

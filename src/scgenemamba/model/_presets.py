@@ -1,0 +1,29 @@
+"""Sizes of model, from a laptop to the paper's."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+#: Architecture of each preset: layers x width, and genes read per cell.
+PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
+    {
+        "small": {"n_layers": 2, "d_model": 128, "max_tokens": 256},
+        "medium": {"n_layers": 4, "d_model": 256, "max_tokens": 512},
+        "large": {"n_layers": 24, "d_model": 512, "max_tokens": 2048},
+    }
+)
+
+
+def resolve_preset(preset: str, **given: Any) -> dict[str, Any]:
+    """Values of a preset, replaced by those given explicitly (not ``None``).
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
+    if preset not in PRESETS:
+        msg = f"Unknown preset {preset!r}; choose one of {list(PRESETS)}."
+        raise ValueError(msg)
+    return {**PRESETS[preset], **{key: value for key, value in given.items() if value is not None}}

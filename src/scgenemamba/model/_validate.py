@@ -1,0 +1,99 @@
+"""Checks of user data at setup: each error names what is wrong and the way out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+
+from scgenemamba._logging import logger
+from scgenemamba.tokens import canonical_identifiers, check_values
+
+from ._scale import warn, where_counts_are
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_LOOKS_UNLABELED = {"unknown", "na", "n/a", "nan", "none", "unassigned", "unlabeled", "unlabelled", "undefined", ""}
+
+
+def name_some(names: Any, limit: int = 5) -> str:
+    """A few of the names, and how many more there are."""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(repr(name) for name in names[:limit]) + more
+
+
+def gene_names(var: pd.DataFrame, gene_key: str | None) -> npt.NDArray[np.object_]:
+    """Identifier of each feature, ``""`` for features that are not genes.
+
+    Raises
+    ------
+    ValueError
+        If the column does not exist or no feature is a gene.
+    """
+    if gene_key is not None and gene_key not in var:
+        msg = f"Column {gene_key!r} (gene_key) not found in var; it has {list(var.columns)}."
+        raise ValueError(msg)
+    names = canonical_identifiers(var.index if gene_key is None else var[gene_key])
+    if "feature_types" in var:
+        other = (var["feature_types"].astype(str) != "Gene Expression").to_numpy()
+        if other.any():
+            kinds = name_some(var["feature_types"].astype(str)[other].unique())
+            logger.info(f"{other.sum()} of {len(var)} features are not genes (feature_types {kinds}) and are left out.")
+            names[other] = ""
+    if not (names != "").any():
+        msg = "No feature is a gene: `feature_types` holds no 'Gene Expression', or all gene names are empty."
+        raise ValueError(msg)
+    return names
+
+
+def report_duplicates(names: npt.NDArray[np.object_]) -> None:
+    """Say which gene names occur in several columns."""
+    values, counts = np.unique(names[names != ""].astype(str), return_counts=True)
+    if (counts > 1).any():
+        repeated = values[counts > 1]
+        logger.info(f"{len(repeated)} gene names occur in several columns, whose counts are summed: {name_some(repeated)}.")
+
+
+def check_chunk(rows: npt.NDArray[np.int64], chunk: sp.csr_matrix, adata: AnnData, var: pd.DataFrame) -> None:
+    """Refuse values that no kind of expression data has.
+
+    Raises
+    ------
+    ValueError
+        At the first negative, NaN or infinite value, naming cell and gene.
+    """
+    bad = check_values(chunk)
+    if bad is None:
+        return
+    row, column, value = bad
+    cell, gene = adata.obs_names[rows[row]], var.index[column]
+    if value < 0:
+        msg = f"Value {value:g} of gene {gene!r} in cell {cell!r} is negative: the data look scaled. "
+        msg += f"Ranks need counts (or log1p-normalised values). {where_counts_are(adata)}"
+    else:
+        msg = f"Value of gene {gene!r} in cell {cell!r} is {value}. Remove or replace such values first."
+    raise ValueError(msg)
+
+
+def warn_empty_cells(empty: npt.NDArray[np.int64], adata: AnnData) -> None:
+    """Warn about cells without any expressed gene of the vocabulary."""
+    if len(empty):
+        warn(
+            f"{len(empty)} of {adata.n_obs} cells express no gene of the vocabulary and get a meaningless embedding: "
+            f"{name_some(adata.obs_names[empty])}. Filter them, for example with scanpy.pp.filter_cells."
+        )
+
+
+def point_out_unlabeled(categories: Any, labels_key: str, unlabeled_category: object) -> None:
+    """Say which labels look as if they meant 'no label'."""
+    looks = [c for c in categories if str(c).strip().lower() in _LOOKS_UNLABELED and c != unlabeled_category]
+    if looks:
+        warn(
+            f"Labels {name_some(looks)} of obs[{labels_key!r}] look like missing labels, but count as cell types: only "
+            f"{unlabeled_category!r} and NaN are unlabeled. Set `unlabeled_category` or rename them."
+        )

@@ -1,0 +1,43 @@
+"""What all training objectives have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from scgenemamba.nn import Encoded
+    from scgenemamba.tokens import CellBatch
+
+    from ._random import CellRandom
+
+
+class Objective(nn.Module, ABC):
+    """One loss (or a few that belong together) and the heads it needs.
+
+    Attributes
+    ----------
+    name
+        Name in messages and in the model.
+    reads
+        Whether the loss reads the encoding of the cells as they are (``"clean"``) or with the tokens hidden that
+        some objective of the run hides (``"corrupted"``). Without such an objective both are the same.
+    detached
+        Whether the loss trains its own heads only and leaves the encoder alone; such losses are
+        reported, but are not part of the loss that early stopping watches.
+    """
+
+    name: ClassVar[str]
+    reads: ClassVar[Literal["clean", "corrupted"]] = "corrupted"
+    detached: bool = False
+
+    def prepare(self, batch: CellBatch, random: CellRandom) -> torch.Tensor | None:
+        """Tokens to hide from the encoder, bool ``(t,)``; at most one objective of a run hides any."""
+        return None
+
+    @abstractmethod
+    def loss(self, batch: CellBatch, encoded: Encoded) -> dict[str, torch.Tensor]:
+        """Named losses, scalars, already weighted; their sum is minimised."""

@@ -1,0 +1,139 @@
+"""The Lightning training plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from ._objective import Objective
+from ._random import CellRandom
+
+if TYPE_CHECKING:
+    from scgenemamba.nn import Encoded
+    from scgenemamba.tokens import CellBatch
+
+
+class TrainableModule(Protocol):
+    """What the plan needs of a module."""
+
+    objectives: nn.ModuleDict
+
+    def truncate(self, batch: CellBatch) -> CellBatch:
+        """Cut each cell to the tokens that the model reads."""
+
+    def encode(self, batch: CellBatch, masked: torch.Tensor | None = None) -> Encoded:
+        """Encode the cells, with the masked tokens hidden."""
+
+
+class GeneMambaTrainingPlan(pl.LightningModule):
+    """Sums the objectives of a module and optimises them with AdamW.
+
+    The learning rate rises linearly over the first steps and falls to a tenth along a cosine. Gradients are
+    clipped by norm, those of detached objectives on their own, so that a detached objective cannot change
+    the encoder even through clipping.
+
+    Parameters
+    ----------
+    module
+        Encoder and objectives.
+    lr
+        Highest learning rate.
+    weight_decay
+        Decay of matrices; vectors (norms, biases, decays of the scan) are not decayed.
+    warmup_fraction
+        Share of all steps over which the learning rate rises.
+    gradient_clip
+        Largest gradient norm.
+    seed
+        Seed of the random masks.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_fraction: float = 0.05,
+        gradient_clip: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.module: Any = module
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup_fraction = warmup_fraction
+        self.gradient_clip = gradient_clip
+        self.seed = seed
+
+    def losses(self, batch: CellBatch, random: CellRandom) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Named losses of a batch, and the sum of those that train the encoder."""
+        batch = self.module.truncate(batch)
+        objectives: list[Objective] = list(self.module.objectives.values())
+        hidden = [mask for mask in (o.prepare(batch, random) for o in objectives) if mask is not None]
+        masked = hidden[0] if hidden else None
+        encoded = {
+            reads: self.module.encode(batch, masked if reads == "corrupted" else None)
+            for reads in {objective.reads for objective in objectives}
+        }
+        named: dict[str, torch.Tensor] = {}
+        attached = []
+        for objective in objectives:
+            losses = objective.loss(batch, encoded[objective.reads])
+            named.update(losses)
+            if not objective.detached:
+                attached += list(losses.values())
+        return named, torch.stack(attached).sum()
+
+    def training_step(self, batch: CellBatch, batch_idx: int) -> torch.Tensor:
+        """One step: the sum of all losses."""
+        named, attached = self.losses(batch, CellRandom(self.seed, self.current_epoch))
+        self._log_losses(named, attached, batch, "train")
+        return torch.stack(list(named.values())).sum()
+
+    def validation_step(self, batch: CellBatch, batch_idx: int) -> None:
+        """Losses of held-out cells, with the same masks in every epoch."""
+        named, attached = self.losses(batch, CellRandom(self.seed, -1))
+        self._log_losses(named, attached, batch, "validation")
+
+    def _log_losses(self, named: dict[str, torch.Tensor], attached: torch.Tensor, batch: CellBatch, stage: str) -> None:
+        options: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(batch["cu_seqlens"]) - 1}
+        options["sync_dist"] = self.trainer.world_size > 1
+        self.log(f"{stage}_loss", attached, prog_bar=True, **options)
+        for name, value in named.items():
+            self.log(f"{name}_{stage}", value, **options)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with linear warm-up and cosine decay, stepped every batch."""
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lr_factor(self, step: int) -> float:
+        total = max(int(self.trainer.estimated_stepping_batches), 1)
+        warmup = max(int(total * self.warmup_fraction), 1)
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min((step - warmup) / max(total - warmup, 1), 1.0)
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        """Clip the gradients of the encoder and of each detached objective separately."""
+        detached = [o for o in self.module.objectives.values() if o.detached]
+        own = {id(p) for objective in detached for p in objective.parameters()}
+        self._clip(p for p in self.module.parameters() if id(p) not in own)
+        for objective in detached:
+            self._clip(objective.parameters())
+
+    def _clip(self, parameters: Iterable[nn.Parameter]) -> None:
+        nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], self.gradient_clip)
