@@ -209,7 +209,8 @@ def test_deregister_manager(adata, fit):
     model = fit(adata)
     other = make_adata(seed=1)
     model.get_latent_representation(other)
-    model.deregister_manager(other)
+    model.deregister_manager()
+    assert list(model._per_instance_manager_store[model.id]) == [model.adata_manager.adata_uuid]
     model.get_latent_representation()
 
 

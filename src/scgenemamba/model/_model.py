@@ -42,12 +42,16 @@ from ._training import PlainHistoryRunner, default_epochs, to_frames
 from ._validate import name_some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
     from torch.utils.data import DataLoader
 
     from scgenemamba.nn import Encoded
+
+
+# of fewer cells, a tenth is none
+_MIN_CELLS_FOR_VALIDATION = 10
 
 
 class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
@@ -222,7 +226,7 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         """
         with warnings.catch_warnings():
             # positions do not matter here, and our own report of the overlap replaces this one
-            warnings.filterwarnings("ignore", message="var_names for adata passed in does not match")
+            warnings.filterwarnings("ignore", message="`var_names` for the loaded `model`")
             return super().load(dir_path, adata, *args, **kwargs)
 
     @devices_dsp.dedent
@@ -287,6 +291,8 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         n_cells = getattr(datamodule, "n_obs", None) if datamodule is not None else self.adata.n_obs
         if max_epochs is None and n_cells is not None:
             max_epochs = default_epochs(n_cells)
+        if train_size is None and n_cells is not None and n_cells < _MIN_CELLS_FOR_VALIDATION:
+            train_size = 1.0
         trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         plan_kwargs = {"seed": int(settings.seed or 0), **(plan_kwargs or {})}
         super().train(
@@ -332,8 +338,7 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         -------
         float32, shape ``(n_cells, n_latent)``.
         """
-        latent = [encoded.mean.float().cpu().numpy() for encoded in self._encode(adata, indices, batch_size, dataloader)]
-        return np.concatenate(latent) if latent else np.empty((0, self.module.config.n_latent), np.float32)
+        return self._per_cell(lambda encoded: encoded.mean, adata, indices, batch_size, dataloader)
 
     def predict(
         self,
@@ -365,8 +370,7 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
             msg = "The model has no labels: set up the AnnData with `labels_key=` and train again."
             raise ValueError(msg)
         labels = self._state_of(LABELS_KEY)["categorical_mapping"][:-1]
-        batches = [self.module.classify(e).float().cpu().numpy() for e in self._encode(adata, indices, batch_size, dataloader)]
-        probabilities = np.concatenate(batches) if batches else np.empty((0, len(labels)), np.float32)
+        probabilities = self._per_cell(self.module.classify, adata, indices, batch_size, dataloader)
         if not soft:
             return np.asarray(list(labels))[probabilities.argmax(1)]
         cells = None
@@ -391,13 +395,15 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         return f"{self._model_summary_string}; {status}"
 
     @torch.inference_mode()
-    def _encode(
+    def _per_cell(
         self,
+        read: Callable[[Encoded], torch.Tensor],
         adata: AnnData | None,
         indices: Sequence[int] | None,
         batch_size: int | None,
         dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None,
-    ) -> Iterator[Encoded]:
+    ) -> np.ndarray:
+        """What ``read`` takes from the encoding of each cell, float32, one row per cell."""
         self._check_if_trained(warn=False)
         if dataloader is None:
             adata = self._validate_anndata(adata)
@@ -406,9 +412,14 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
             msg = "Give either `dataloader`, or `adata` and `indices`."
             raise ValueError(msg)
         self.module.eval()
+        rows = []
         for batch in dataloader:
-            on_device = {key: value.to(self.device) for key, value in batch.items() if key in ("tokens", "cu_seqlens")}
-            yield self.module(on_device)
+            sequences = {key: batch[key].to(self.device) for key in ("tokens", "cu_seqlens")}
+            rows.append(read(self.module(sequences)).float().cpu().numpy())
+        if not rows:
+            msg = "There are no cells to read: `indices` or `dataloader` is empty."
+            raise ValueError(msg)
+        return np.concatenate(rows)
 
     def _state_of(self, key: str) -> dict[str, Any]:
         return self.registry_["field_registries"].get(key, {}).get("state_registry", {})

@@ -1,0 +1,34 @@
+"""The network in plain PyTorch: Mamba-2 mixer, bidirectional layers, encoder, pooling, heads."""
+
+from ._backend import Backend, resolve_backend
+from ._block import BiMambaBlock
+from ._classifier import Classifier
+from ._config import GeneMambaConfig
+from ._encoder import BiMambaEncoder
+from ._latent import GaussianLatent
+from ._layout import Layout, Packed, Padded, truncate
+from ._mixer import Mamba2Mixer
+from ._network import Encoded, GeneMambaNetwork
+from ._pooling import Pooling
+from ._ssd import ssd_chunked
+from ._token_head import TokenHead
+
+__all__ = [
+    "Backend",
+    "BiMambaBlock",
+    "BiMambaEncoder",
+    "Classifier",
+    "Encoded",
+    "GaussianLatent",
+    "GeneMambaConfig",
+    "GeneMambaNetwork",
+    "Layout",
+    "Mamba2Mixer",
+    "Packed",
+    "Padded",
+    "Pooling",
+    "TokenHead",
+    "resolve_backend",
+    "ssd_chunked",
+    "truncate",
+]

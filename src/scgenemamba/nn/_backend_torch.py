@@ -1,0 +1,87 @@
+"""The back-end in plain PyTorch, for any device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from ._conv import causal_conv_silu
+from ._gated_norm import gated_rms_norm
+from ._ssd import ssd_chunked
+
+if TYPE_CHECKING:
+    from ._layout import Layout
+    from ._mixer import Mamba2Mixer
+
+
+class TorchBackend:
+    """Both directions of a layer in plain PyTorch.
+
+    Nothing is reversed: the backward direction reads the later tokens where they lie.
+    """
+
+    name = "torch"
+
+    def __call__(
+        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run both directions, see :class:`Backend`."""
+        ahead, back = run_directions(projected, mixer, layout, (False, True))
+        return ahead, back
+
+
+def run_directions(
+    projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+) -> list[torch.Tensor]:
+    """Convolution, scan and gated normalisation.
+
+    Parameters
+    ----------
+    projected
+        Output of ``in_proj``, ``(..., w)``.
+    mixer
+        The parameters.
+    layout
+        How the tokens lie.
+    directions
+        For each output, whether the sequences are read from their ends.
+
+    Returns
+    -------
+    ``(..., d_inner)`` for each direction.
+    """
+    z, xbc, dt = layout.rows(projected).split(mixer.widths, -1)
+    accurate = torch.promote_types(projected.dtype, torch.float32)
+    dt = F.softplus(dt.to(accurate) + mixer.dt_bias)
+    if layout.mask is not None:
+        # from the end of a sequence its padding is read first: with dt = 0 it leaves the state at zero
+        xbc = xbc * layout.mask.unsqueeze(-1)
+        dt = dt * layout.mask.unsqueeze(-1)
+    gate = F.silu(z.to(accurate))
+    outputs = []
+    for reverse in directions:
+        y = _scan(xbc, dt, mixer, layout, reverse)
+        out = gated_rms_norm(y, gate, mixer.norm.weight, mixer.norm.eps)
+        outputs.append(out.view(*projected.shape[:-1], mixer.d_inner))
+    return outputs
+
+
+def _scan(xbc: torch.Tensor, dt: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, reverse: bool) -> torch.Tensor:
+    """Convolution and scan in one direction: ``(b, l, d_inner + 2n)`` to ``(b, l, d_inner)``."""
+    seq_idx = layout.seq_idx
+    xbc = causal_conv_silu(xbc, mixer.conv1d.weight, mixer.conv1d.bias, seq_idx=seq_idx, reverse=reverse)
+    x, b, c = xbc.split([mixer.d_inner, mixer.d_state, mixer.d_state], -1)
+    y = ssd_chunked(
+        x.unflatten(-1, (mixer.n_heads, -1)),
+        dt,
+        -mixer.A_log.to(dt.dtype).exp(),
+        b,
+        c,
+        mixer.D,
+        chunk_size=mixer.chunk_size,
+        seq_idx=seq_idx,
+        reverse=reverse,
+    )
+    return y.flatten(-2)

@@ -1,0 +1,123 @@
+"""The encoder: embedding, bidirectional layers, final norm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ._backend import resolve_backend
+from ._block import BiMambaBlock
+from ._fusion import make_aggregator
+from ._layout import Packed, Padded
+from ._pieces import cut_into_pieces
+
+if TYPE_CHECKING:
+    from ._config import GeneMambaConfig
+    from ._layout import Layout
+
+_EMBEDDING_STD = 0.02
+# On a CPU the temporaries of a piece should be few enough to be reused; a GPU wants few launches.
+_PIECE_TOKENS = {"cpu": 4096}
+_PIECE_TOKENS_ELSEWHERE = 65536
+
+
+class BiMambaEncoder(nn.Module):
+    """Hidden states of the tokens of cells, each cell read in both directions.
+
+    Parameters
+    ----------
+    config
+        Architecture.
+    backend
+        Back-end of the layers, see :func:`resolve_backend`.
+
+    Attributes
+    ----------
+    piece_tokens
+        Padded tokens that run through the layers at a time, ``None`` for what suits the device. Changes speed
+        and memory, not results.
+    """
+
+    def __init__(self, config: GeneMambaConfig, backend: str = "auto") -> None:
+        super().__init__()
+        self.config = config
+        self.piece_tokens: int | None = None
+        self.embeddings = nn.Embedding(config.n_tokens, config.d_model)
+        self.mask_embedding = nn.Parameter(torch.empty(config.d_model))
+        chosen = resolve_backend(backend)
+        self.layers = nn.ModuleList(BiMambaBlock(config, chosen) for _ in range(config.n_layers))
+        shared = config.fusion in ("gate", "concat") and config.shared_aggregator
+        self.aggregator = make_aggregator(config.d_model) if shared else None
+        self.norm_f = nn.RMSNorm(config.d_model, eps=1e-5)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.normal_(self.embeddings.weight, std=_EMBEDDING_STD)
+        nn.init.normal_(self.mask_embedding, std=_EMBEDDING_STD)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                # keeps the variance of the residual stream from growing with depth
+                if name.endswith("out_proj.weight"):
+                    parameter /= len(self.layers) ** 0.5
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        masked: torch.Tensor | None = None,
+        *,
+        packed: bool = False,
+    ) -> torch.Tensor:
+        """Encode cells given end to end.
+
+        Parameters
+        ----------
+        tokens
+            Tokens of all cells, int ``(t,)``.
+        cu_seqlens
+            Where the cells begin and end, int ``(n + 1,)``; cells may be empty.
+        masked
+            Tokens to replace by ``[MASK]``, bool ``(t,)``.
+        packed
+            Run all cells in one packed sequence, instead of padded pieces.
+
+        Returns
+        -------
+        Hidden states, ``(t, d)``.
+        """
+        if int(cu_seqlens[-1]) != len(tokens):
+            msg = f"cu_seqlens ends at {int(cu_seqlens[-1])}, but there are {len(tokens)} tokens."
+            raise ValueError(msg)
+        if not len(tokens):
+            return self.embeddings(tokens)
+        if packed:
+            return self._run(self._embed(tokens, masked), Packed(cu_seqlens))
+        pieces = cut_into_pieces(cu_seqlens, self._piece_tokens(tokens.device))
+        # embedded before cutting: each use of the table costs a gradient of its full size
+        x = self._embed(tokens[pieces.source], None if masked is None else masked[pieces.source])
+        run = self._run_piece if x.device.type == "cpu" and torch.is_grad_enabled() else self._run
+        return pieces.join([run(part, layout) for part, layout in zip(pieces.split(x), pieces.layouts, strict=True)])
+
+    def forward_padded(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Encode cells given side by side, ``(b, l)`` with their lengths ``(b,)``: hidden states ``(b, l, d)``."""
+        return self._run(self._embed(tokens, None), Padded(lengths, tokens.shape[1]))
+
+    def _piece_tokens(self, device: torch.device) -> int:
+        return self.piece_tokens or _PIECE_TOKENS.get(device.type, _PIECE_TOKENS_ELSEWHERE)
+
+    def _embed(self, tokens: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
+        x = F.embedding(tokens, self.embeddings.weight)
+        return x if masked is None else torch.where(masked.unsqueeze(-1), self.mask_embedding, x)
+
+    def _run_piece(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+        # Keeping the activations of a whole batch costs a CPU more, in fresh memory, than computing them twice.
+        return checkpoint(self._run, x, layout, use_reentrant=False, preserve_rng_state=False)
+
+    def _run(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x, layout, self.aggregator)
+        return self.norm_f(x)
