@@ -47,6 +47,8 @@ def test_token_loss_without_rows_is_zero():
 def test_a_tied_weight_must_fit():
     with pytest.raises(ValueError, match=r"shape \(5, 6\), the head needs \(11, 6\)"):
         TokenHead(6, 11, tied=torch.nn.Parameter(torch.zeros(5, 6)))
+    with pytest.raises(TypeError, match="must be a parameter, got Tensor"):
+        TokenHead(6, 11, tied=torch.zeros(11, 6))
 
 
 def test_variance_is_positive_and_bounded():

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scvi.distributions import NegativeBinomial
 
-from scgenemamba.nn import Classifier, Encoded, GeneMambaConfig, GeneMambaNetwork, TokenHead
+from scgenemamba.nn import Classifier, Encoded, GeneMambaConfig, GeneMambaNetwork, GeneReadout, TokenHead
 from scgenemamba.train import CellRandom, CellType, CountsGivenBatch, MaskedGenes
 
 CONFIG = GeneMambaConfig(n_tokens=20, d_model=32, n_layers=2, d_state=16, n_latent=6)
@@ -137,10 +137,9 @@ def test_normal_likelihood_does_not_see_library_size(network, batch):
 
 
 def test_only_labelled_cells_are_classified(network, batch):
-    objective = CellType(Classifier(CONFIG.n_latent, 2))
+    objective = CellType(Classifier(CONFIG.n_latent, 2), GeneReadout(CONFIG.n_tokens, 2))
     encoded = encode(network, batch)
-    logits = objective.logits(encoded)
-    expected = F.cross_entropy(logits[[0, 2]], torch.tensor([0, 1]))
+    expected = sum(F.cross_entropy(logits[[0, 2]], torch.tensor([0, 1])) for logits in objective.logits(encoded))
     torch.testing.assert_close(objective.loss(batch, encoded)["cell_type"], expected)
     unlabelled = {**batch, "labels": torch.full((3, 1), 2)}
     assert float(objective.loss(unlabelled, encoded)["cell_type"]) == 0
@@ -148,8 +147,21 @@ def test_only_labelled_cells_are_classified(network, batch):
 
 @pytest.mark.parametrize("detached", [False, True])
 def test_detached_classifier_leaves_the_encoder_alone(network, batch, detached):
-    objective = CellType(Classifier(CONFIG.n_latent, 2), detached=detached)
+    objective = CellType(Classifier(CONFIG.n_latent, 2), GeneReadout(CONFIG.n_tokens, 2), detached=detached)
     objective.loss(batch, encode(network, batch))["cell_type"].backward()
     reached = [p.grad is not None and bool(p.grad.any()) for p in network.parameters()]
     assert any(reached) is not detached
     assert all(p.grad is not None for p in objective.parameters())
+
+
+def test_gene_readout_is_linear_in_rank_weighted_genes(batch):
+    readout = GeneReadout(CONFIG.n_tokens, 3)
+    torch.nn.init.normal_(readout.weight)
+    masked = torch.rand(sum(LENGTHS)) < 0.3
+    features = torch.zeros(3, CONFIG.n_tokens)
+    for cell, (start, stop) in enumerate(zip(batch["cu_seqlens"][:-1], batch["cu_seqlens"][1:], strict=True)):
+        for place, position in enumerate(range(int(start), int(stop))):
+            if not masked[position]:
+                features[cell, int(batch["tokens"][position])] += 1 - place / int(stop - start)
+    expected = 10 * (features @ readout.weight + readout.bias)
+    torch.testing.assert_close(readout(batch["tokens"], batch["cu_seqlens"], masked), expected)

@@ -64,8 +64,8 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
     registry
         Registry of a model whose data are not at hand, instead of ``adata``.
     preset
-        Size: ``"small"`` (2 layers x 128, 256 genes per cell), ``"medium"`` (4 x 256, 512) or ``"large"``
-        (24 x 512, 2,048, the paper's). The arguments below replace its values.
+        Size: ``"tiny"`` (2 layers x 64, 256 genes per cell), ``"small"`` (2 x 128, 256), ``"medium"``
+        (4 x 256, 512) or ``"large"`` (24 x 512, 2,048, the paper's). The arguments below replace its values.
     n_layers, d_model, d_state, max_tokens
         Layers, width, state size, and genes read per cell.
     fusion
@@ -115,7 +115,7 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         mask_rate: float = 0.15,
         masked_weight: float = 1.0,
         kl_weight: float = 1.0,
-        label_weight: float = 1.0,
+        label_weight: float = 50.0,
         backend: str = "auto",
     ) -> None:
         super().__init__(adata, registry)

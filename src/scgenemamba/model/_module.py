@@ -8,7 +8,7 @@ import torch
 from scvi.module.base import BaseModuleClass
 from torch import nn
 
-from scgenemamba.nn import Classifier, Encoded, GeneMambaConfig, GeneMambaNetwork, TokenHead, truncate
+from scgenemamba.nn import Classifier, Encoded, GeneMambaConfig, GeneMambaNetwork, GeneReadout, TokenHead, truncate
 from scgenemamba.tokens import CellBatch
 from scgenemamba.train import CellType, CountsGivenBatch, MaskedGenes, Objective
 
@@ -70,7 +70,10 @@ class GeneMambaModule(BaseModuleClass):
         if n_labels:
             # labels must not change the random numbers that everything else starts from
             with torch.random.fork_rng(devices=[]):
-                objectives["cell_type"] = CellType(Classifier(config.n_latent, n_labels), weight=label_weight)
+                classifier = Classifier(config.n_latent, n_labels)
+                objectives["cell_type"] = CellType(
+                    classifier, GeneReadout(config.n_tokens, n_labels), weight=label_weight
+                )
         self.objectives = nn.ModuleDict(objectives)
 
     def truncate(self, batch: CellBatch) -> CellBatch:
@@ -98,5 +101,5 @@ class GeneMambaModule(BaseModuleClass):
 
     def classify(self, encoded: Encoded) -> torch.Tensor:
         """Probabilities of the labels, float32 ``(n, n_labels)``."""
-        classifier: Any = self.objectives["cell_type"]
-        return classifier.logits(encoded).softmax(-1)
+        objective: Any = self.objectives["cell_type"]
+        return objective.probabilities(encoded)

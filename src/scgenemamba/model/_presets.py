@@ -8,6 +8,7 @@ from typing import Any
 #: Architecture of each preset: layers x width, and genes read per cell.
 PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {
+        "tiny": {"n_layers": 2, "d_model": 64, "max_tokens": 256},
         "small": {"n_layers": 2, "d_model": 128, "max_tokens": 256},
         "medium": {"n_layers": 4, "d_model": 256, "max_tokens": 512},
         "large": {"n_layers": 24, "d_model": 512, "max_tokens": 2048},

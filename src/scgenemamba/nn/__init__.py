@@ -5,6 +5,7 @@ from ._block import BiMambaBlock
 from ._classifier import Classifier
 from ._config import GeneMambaConfig
 from ._encoder import BiMambaEncoder
+from ._gene_readout import GeneReadout
 from ._latent import GaussianLatent
 from ._layout import Layout, Packed, Padded, truncate
 from ._mixer import Mamba2Mixer
@@ -22,6 +23,7 @@ __all__ = [
     "GaussianLatent",
     "GeneMambaConfig",
     "GeneMambaNetwork",
+    "GeneReadout",
     "Layout",
     "Mamba2Mixer",
     "Packed",

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ._conv import causal_conv_silu
-from ._gated_norm import gated_rms_norm
+from ._norm import rms_norm
 from ._ssd import ssd_chunked
 
 if TYPE_CHECKING:
@@ -63,15 +63,16 @@ def run_directions(
     outputs = []
     for reverse in directions:
         y = _scan(xbc, dt, mixer, layout, reverse)
-        out = gated_rms_norm(y, gate, mixer.norm.weight, mixer.norm.eps)
+        out = rms_norm(y, mixer.norm.weight, mixer.norm.eps, gate)
         outputs.append(out.view(*projected.shape[:-1], mixer.d_inner))
     return outputs
 
 
 def _scan(xbc: torch.Tensor, dt: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, reverse: bool) -> torch.Tensor:
     """Convolution and scan in one direction: ``(b, l, d_inner + 2n)`` to ``(b, l, d_inner)``."""
-    seq_idx = layout.seq_idx
-    xbc = causal_conv_silu(xbc, mixer.conv1d.weight, mixer.conv1d.bias, seq_idx=seq_idx, reverse=reverse)
+    seq_idx, bias = layout.seq_idx, mixer.conv1d.bias
+    assert bias is not None
+    xbc = causal_conv_silu(xbc, mixer.conv1d.weight, bias, seq_idx=seq_idx, reverse=reverse)
     x, b, c = xbc.split([mixer.d_inner, mixer.d_state, mixer.d_state], -1)
     y = ssd_chunked(
         x.unflatten(-1, (mixer.n_heads, -1)),

@@ -9,6 +9,7 @@ from torch import nn
 
 from ._fusion import FUSIONS, make_aggregator
 from ._mixer import Mamba2Mixer
+from ._norm import RMSNorm
 
 if TYPE_CHECKING:
     from ._backend import Backend
@@ -33,7 +34,7 @@ class BiMambaBlock(nn.Module):
     def __init__(self, config: GeneMambaConfig, backend: Backend) -> None:
         super().__init__()
         self.backend = backend
-        self.norm = nn.RMSNorm(config.d_model, eps=1e-5) if config.pre_norm else nn.Identity()
+        self.norm = RMSNorm(config.d_model) if config.pre_norm else nn.Identity()
         self.mixer = Mamba2Mixer(config)
         self.fuse = FUSIONS[config.fusion]
         own = config.fusion in ("gate", "concat") and not config.shared_aggregator

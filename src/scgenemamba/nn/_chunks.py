@@ -71,7 +71,7 @@ class Chunks:
             return to_token, to_end, through
         seq = self.seq_idx.unflatten(1, (-1, self.q))
         leaving = seq[..., last]
-        entering = self._moved_on(leaving, _NO_SEQUENCE)
+        entering = self._of_chunk_before(leaving)
         to_token = to_token * (seq == entering.unsqueeze(-1)).unsqueeze(2)
         to_end = to_end * (seq == leaving.unsqueeze(-1)).unsqueeze(2)
         return to_token, to_end, through * (entering == leaving).unsqueeze(-1)
@@ -100,22 +100,8 @@ class Chunks:
             torch.addcmul(added[:, i], out[:, i], through[:, i, :, None, None], out=out[:, i + step])
         return out
 
-    def inner_at_ends(self, leaving: torch.Tensor, entering: torch.Tensor) -> torch.Tensor:
-        """Inner product of something of the state that leaves each chunk with the state itself, ``(b, c, h)``.
-
-        Parameters
-        ----------
-        leaving
-            One value per chunk's end, ``(b, c, h, n, p)``.
-        entering
-            The state that enters each chunk, ``(b, c, h, n, p)``: that of the chunk before leaves it.
-        """
+    def _of_chunk_before(self, seq: torch.Tensor) -> torch.Tensor:
+        """Value of the chunk that is read before each one, ``(b, c)``."""
         if self.reverse:
-            return F.pad((leaving[:, 1:] * entering[:, :-1]).sum((-1, -2)), (0, 0, 1, 0))
-        return F.pad((leaving[:, :-1] * entering[:, 1:]).sum((-1, -2)), (0, 0, 0, 1))
-
-    def _moved_on(self, x: torch.Tensor, first: int) -> torch.Tensor:
-        """Value of the chunk before, in the order of the scan: ``(b, c)``."""
-        if self.reverse:
-            return F.pad(x[:, 1:], (0, 1), value=first)
-        return F.pad(x[:, :-1], (1, 0), value=first)
+            return F.pad(seq[:, 1:], (0, 1), value=_NO_SEQUENCE)
+        return F.pad(seq[:, :-1], (1, 0), value=_NO_SEQUENCE)

@@ -72,7 +72,7 @@ class GeneMambaConfig:
     fusion: Fusion = "mean"
     pre_norm: bool = True
     shared_aggregator: bool = False
-    pooling: tuple[Pool, ...] = ("mean", "max")
+    pooling: tuple[str, ...] = ("mean", "max")
     max_tokens: int = 512
     n_latent: int = 32
 
@@ -149,7 +149,7 @@ def _check_positive(name: str, value: object) -> None:
         raise ValueError(msg)
 
 
-def _checked_pooling(pooling: object) -> tuple[Pool, ...]:
+def _checked_pooling(pooling: object) -> tuple[str, ...]:
     allowed = list(get_args(Pool))
     if isinstance(pooling, str) or not isinstance(pooling, list | tuple) or not pooling:
         msg = f"pooling must be a non-empty tuple of names out of {allowed}, got {pooling!r}."

@@ -58,13 +58,17 @@ class _ConvSilu(torch.autograd.Function):
         x, taps, bias = ctx.saved_tensors
         grad = torch.ops.aten.silu_backward(grad, _convolve(x, taps, bias, ctx.seq_idx, ctx.reverse))
         d_x = grad * taps[-1]
+        products = torch.mul(grad, x)
         d_taps = torch.empty_like(taps)
-        d_taps[-1] = (grad * x).sum((0, 1))
+        d_taps[-1] = products.sum((0, 1))
         for shift in range(1, len(taps)):
             source, target = _shifted(shift, ctx.reverse)
             part = _within(grad[:, target], ctx.seq_idx, source, target)
             d_x[:, source].addcmul_(part, taps[-1 - shift])
-            d_taps[-1 - shift] = (part * x[:, source]).sum((0, 1))
+            torch.mul(part, x[:, source], out=products[:, source])
+            # summed with the rest set to zero, since the sum of a slice is ten times slower
+            products[:, _outside(shift, ctx.reverse)] = 0
+            d_taps[-1 - shift] = products.sum((0, 1))
         return d_x, d_taps, grad.sum((0, 1)), None, None
 
 
@@ -83,6 +87,11 @@ def _shifted(shift: int, reverse: bool) -> tuple[slice, slice]:
     # a sequence shorter than the shift gives two empty slices
     earlier, later = slice(None, -shift), slice(shift, None)
     return (later, earlier) if reverse else (earlier, later)
+
+
+def _outside(shift: int, reverse: bool) -> slice:
+    """Tokens that no other reads ``shift`` tokens away."""
+    return slice(None, shift) if reverse else slice(-shift, None)
 
 
 def _within(values: torch.Tensor, seq_idx: torch.Tensor | None, source: slice, target: slice) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import nn
 
@@ -28,5 +30,12 @@ class GaussianLatent(nn.Module):
     def forward(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map ``(n, d_in)`` to mean and variance, ``(n, n_latent)`` each."""
         pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
-        with torch.autocast(pooled.device.type, enabled=False):
+        with _full_precision(pooled.device.type):
             return self.mean(pooled), self.log_variance(pooled).clamp(*_LOG_VARIANCE_RANGE).exp()
+
+
+def _full_precision(device_type: str) -> AbstractContextManager[object]:
+    # older versions of torch know no autocast for some devices
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ._backend_torch import run_directions
+from ._norm import RMSNorm
 
 if TYPE_CHECKING:
     from ._config import GeneMambaConfig
@@ -18,23 +19,6 @@ if TYPE_CHECKING:
 _DT_RANGE = (1e-3, 1e-1)
 _DT_FLOOR = 1e-4
 _A_RANGE = (1.0, 16.0)
-
-
-class GatedRMSNorm(nn.Module):
-    """Weight of the gated normalisation ``rmsnorm(y * silu(z)) * weight``; the back-end applies it.
-
-    Parameters
-    ----------
-    width
-        Number of channels.
-    eps
-        Added to the mean square.
-    """
-
-    def __init__(self, width: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
 
 
 class Mamba2Mixer(nn.Module):
@@ -61,7 +45,8 @@ class Mamba2Mixer(nn.Module):
         self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))
         self.A_log = nn.Parameter(torch.empty(self.n_heads).uniform_(*_A_RANGE).log())
         self.D = nn.Parameter(torch.ones(self.n_heads))
-        self.norm = GatedRMSNorm(self.d_inner)
+        # applied by the back-end, with the gate
+        self.norm = RMSNorm(self.d_inner)
         self.out_proj = nn.Linear(self.d_inner, config.d_model, bias=False)
 
     @property

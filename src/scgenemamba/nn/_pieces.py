@@ -47,7 +47,7 @@ class Pieces:
     def split(self, rows: torch.Tensor) -> list[torch.Tensor]:
         """Cut rows ``(r, d)`` into the pieces, ``(b, l, d)`` each."""
         shapes = [(len(layout.lengths), layout.max_length) for layout in self.layouts]
-        parts = rows.split([b * l for b, l in shapes])
+        parts = rows.split([n_cells * width for n_cells, width in shapes])
         return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def join(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from ._layout import cell_of_token
-
-if TYPE_CHECKING:
-    from ._config import Pool
 
 
 class Pooling(nn.Module):
@@ -23,7 +19,7 @@ class Pooling(nn.Module):
         Any of ``"mean"``, ``"max"`` (over the tokens kept) and ``"cls"`` (the first token).
     """
 
-    def __init__(self, names: Sequence[Pool]) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = tuple(names)
 

@@ -84,10 +84,12 @@ class _Terms:
     ----------
     xdt
         ``dt_j x_j``, ``(b, c, h, q, p)``.
+    scores
+        ``C_i . B_j`` where ``i`` reads ``j``, zero elsewhere, ``(b, c, 1, q, q)``.
     decay
         ``exp(s_i - s_j)`` where ``i`` reads ``j``, at most 1 elsewhere, ``(b, c, h, q, q)``.
     mix
-        ``(C_i . B_j) exp(s_i - s_j)`` where ``i`` reads ``j``, zero elsewhere, ``(b, c, h, q, q)``.
+        Product of both, ``(b, c, h, q, q)``.
     to_token, to_end
         ``exp(s_i)`` and ``exp(s_Q - s_j)``, ``(b, c, h, q, 1)``.
     reading, writing
@@ -97,6 +99,7 @@ class _Terms:
     """
 
     xdt: torch.Tensor
+    scores: torch.Tensor
     decay: torch.Tensor
     mix: torch.Tensor
     to_token: torch.Tensor
@@ -115,13 +118,14 @@ def _terms(
     to_token, to_end, through = chunks.decays(s)
     to_token, to_end = to_token.unsqueeze(-1), to_end.unsqueeze(-1)
     B, C = chunks.rows(B), chunks.rows(C)
-    scores = chunks.hide_(C @ B.transpose(-1, -2))
+    scores = chunks.hide_(C @ B.mT).unsqueeze(2)
     # s falls along the scan: without the bound, what is hidden would overflow
     decay = (s.unsqueeze(-1) - s.unsqueeze(-2)).clamp_(max=0).exp2_()
     return _Terms(
         xdt=_product(chunks.cut(x), step.unsqueeze(-1), x.dtype),
+        scores=scores,
         decay=decay,
-        mix=_product(scores.unsqueeze(2), decay, x.dtype),
+        mix=_product(scores, decay, x.dtype),
         to_token=to_token,
         to_end=to_end,
         reading=_product(C.unsqueeze(2), to_token, x.dtype),
@@ -145,41 +149,38 @@ class _Scan(torch.autograd.Function):
         chunks: Chunks,
     ) -> torch.Tensor:
         terms = _terms(x, dt, A, B, C, chunks)
-        added = terms.writing.transpose(-1, -2) @ terms.xdt
+        added = terms.writing.mT @ terms.xdt
         states = chunks.carry(added.to(dt.dtype), terms.through)
         y = terms.mix @ terms.xdt
         _matrices(y).baddbmm_(_matrices(terms.reading), _matrices(states.to(x.dtype)))
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         torch.addcmul(y, chunks.cut(x), D.to(x.dtype)[:, None, None], out=chunks.cut(out))
-        ctx.save_for_backward(x, dt, A, B, C, D, states, out)
+        ctx.save_for_backward(x, dt, A, B, C, D, states)
         ctx.chunks = chunks
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, dt, A, B, C, D, states, out = ctx.saved_tensors
+        x, dt, A, B, C, D, states = ctx.saved_tensors
         chunks: Chunks = ctx.chunks
         terms = _terms(x, dt, A, B, C, chunks)
         d_y = chunks.cut(grad).contiguous()
         d_leaving = chunks.carry((terms.reading.mT @ d_y).to(dt.dtype), terms.through, gradient=True)
-        d_B, d_C = _state_map_gradients(terms, B, C, d_y, states, d_leaving, chunks)
+        d_B, d_C, d_a = _decay_gradients(terms, chunks.rows(B), chunks.rows(C), d_y, states, d_leaving, chunks)
         d_xdt = terms.mix.mT @ d_y
         _matrices(d_xdt).baddbmm_(_matrices(terms.writing), _matrices(d_leaving.to(x.dtype)))
 
         step, cut_x = chunks.cut(dt), chunks.cut(x)
-        d_step, d_skip = _inner(d_xdt, cut_x), _inner(d_y, cut_x)
-        # Scaling C_i by exp(s_i) and B_j by exp(-s_j) is all that s does, so its gradient needs no q x q matrix.
-        d_s = _inner(d_y, chunks.cut(out)) - D[:, None] * d_skip - step * d_step
-        d_a = chunks.sum_from(d_s) + chunks.inner_at_ends(d_leaving, states).unsqueeze(-1)
-        d_dt = (d_step + d_a * A[:, None]).transpose(2, 3).flatten(1, 2)
-        d_x = torch.empty_like(out)
+        d_dt = _inner(d_xdt, cut_x).addcmul_(d_a, A[:, None]).transpose(2, 3).flatten(1, 2)
+        d_D = _inner(d_y, cut_x).sum((0, 1, 3))
+        d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         torch.mul(d_xdt, step.unsqueeze(-1), out=chunks.cut(d_x))
         chunks.cut(d_x).addcmul_(d_y, D.to(x.dtype)[:, None, None])
-        return d_x, d_dt, (d_a * step).sum((0, 1, 3)), d_B, d_C, d_skip.sum((0, 1, 3)), None
+        return d_x, d_dt, (d_a * step).sum((0, 1, 3)), d_B, d_C, d_D, None
 
 
-def _state_map_gradients(
+def _decay_gradients(
     terms: _Terms,
     B: torch.Tensor,
     C: torch.Tensor,
@@ -187,18 +188,27 @@ def _state_map_gradients(
     states: torch.Tensor,
     d_leaving: torch.Tensor,
     chunks: Chunks,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of ``B`` and ``C``, ``(b, l, n)`` each: within chunks, and through the states between them."""
-    d_scores = chunks.hide_(((d_y @ terms.xdt.mT) * terms.decay).sum(2)).to(d_y.dtype)
-    d_C = ((d_y @ states.to(d_y.dtype).mT) * terms.to_token).sum(2)
-    d_B = ((terms.xdt @ d_leaving.to(d_y.dtype).mT) * terms.to_end).sum(2)
-    d_C += d_scores @ chunks.rows(B)
-    d_B += d_scores.mT @ chunks.rows(C)
-    return d_B.flatten(1, 2).to(B.dtype), d_C.flatten(1, 2).to(C.dtype)
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of ``B`` and ``C``, ``(b, l, n)``, and of ``a``, ``(b, c, h, q)``."""
+    pairs = (d_y @ terms.xdt.mT).to(terms.decay.dtype).mul_(terms.decay)
+    d_scores = chunks.hide_(pairs.sum(2)).to(d_y.dtype)
+    pairs.mul_(terms.scores)
+    read = (d_y @ states.to(d_y.dtype).mT).to(states.dtype).mul_(terms.to_token)
+    written = (terms.xdt @ d_leaving.to(d_y.dtype).mT).to(states.dtype).mul_(terms.to_end)
+    d_C, d_B = read.sum(2), written.sum(2)
+    d_C += d_scores @ B
+    d_B += d_scores.mT @ C
+    # Products of values and their gradients are the gradients of the logarithms of their decays. The rows and the
+    # columns of one matrix cancel to the last bit, where <d_y, y> - <d_xdt, xdt> would not in half precision.
+    d_to_end = written.mul_(B.unsqueeze(2)).sum(-1)
+    d_s = pairs.sum(-1).sub_(pairs.sum(-2)).add_(read.mul_(C.unsqueeze(2)).sum(-1)).sub_(d_to_end)
+    d_end = d_to_end.sum(-1) + terms.through * (d_leaving * states).sum((-1, -2))
+    d_a = chunks.sum_from(d_s) + d_end.unsqueeze(-1)
+    return d_B.flatten(1, 2).to(B.dtype), d_C.flatten(1, 2).to(C.dtype), d_a
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """``a * b``, contiguous whatever the strides of its factors."""
+    """Multiply into a contiguous tensor, whatever the strides of the factors."""
     out = torch.empty(torch.broadcast_shapes(a.shape, b.shape), dtype=dtype, device=a.device)
     return torch.mul(a, b, out=out)
 

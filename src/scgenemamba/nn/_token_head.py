@@ -21,7 +21,7 @@ class TokenHead(nn.Module):
     n_tokens
         Size of the vocabulary.
     tied
-        Embedding table ``(n_tokens, d_model)`` to use as the weight.
+        Embedding table to use as the weight, a parameter ``(n_tokens, d_model)``.
 
     Attributes
     ----------
@@ -29,8 +29,11 @@ class TokenHead(nn.Module):
         Rows whose logits exist at a time.
     """
 
-    def __init__(self, d_model: int, n_tokens: int, *, tied: nn.Parameter | None = None) -> None:
+    def __init__(self, d_model: int, n_tokens: int, *, tied: torch.Tensor | None = None) -> None:
         super().__init__()
+        if tied is not None and not isinstance(tied, nn.Parameter):
+            msg = f"The tied weight must be a parameter, got {type(tied).__name__}."
+            raise TypeError(msg)
         if tied is not None and tied.shape != (n_tokens, d_model):
             msg = f"The tied weight has shape {tuple(tied.shape)}, the head needs {(n_tokens, d_model)}."
             raise ValueError(msg)
