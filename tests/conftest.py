@@ -73,6 +73,6 @@ def _seed():
     """Same random numbers for every test, whatever ran before."""
     import sys
 
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)

@@ -60,7 +60,9 @@ def test_training_learns_the_types():
 
 
 def test_history_is_frames_for_the_user_and_lists_in_the_file(trained):
-    assert {"train_loss", "reconstruction_loss_train", "kl_train", "masked_genes_train", "cell_type_train"} <= set(trained.history)
+    assert {"train_loss", "reconstruction_loss_train", "kl_train", "masked_genes_train", "cell_type_train"} <= set(
+        trained.history
+    )
     assert isinstance(trained.history["train_loss"], pd.DataFrame)
     assert isinstance(trained.history_["train_loss"]["value"], list)
     assert len(trained.history["train_loss"]) == 3
@@ -180,7 +182,9 @@ def test_custom_dataloader(trained):
 
 
 def test_plain_scvi_dataloader_yields_token_batches(trained):
-    loader = scvi.dataloaders.AnnDataLoader(trained.adata_manager, indices=[4, 0], batch_size=2, load_sparse_tensor=True)
+    loader = scvi.dataloaders.AnnDataLoader(
+        trained.adata_manager, indices=[4, 0], batch_size=2, load_sparse_tensor=True
+    )
     latent = trained.get_latent_representation(dataloader=loader)
     np.testing.assert_allclose(latent, trained.get_latent_representation(indices=[4, 0]), atol=1e-5)
 

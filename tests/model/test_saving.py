@@ -57,7 +57,10 @@ def test_loaded_model_trains_on(trained, tmp_path):
 
 
 def test_registry_alone_builds_the_model(trained):
-    model = GeneMambaModel(registry=trained.registry_, **{k: v for k, v in trained.init_params_["non_kwargs"].items() if k not in ("adata", "registry")})
+    model = GeneMambaModel(
+        registry=trained.registry_,
+        **{k: v for k, v in trained.init_params_["non_kwargs"].items() if k not in ("adata", "registry")},
+    )
     assert model.module.config == trained.module.config
 
 

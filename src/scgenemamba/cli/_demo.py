@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ._demo_figure import draw_demo
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -82,7 +84,7 @@ def run_demo(
         tables.append(table)
         if seed == 0:
             _embed_and_cluster(adata, model)
-            _draw(adata, model, settings, is_query, out / "figure.png")
+            draw_demo(adata, model, settings.labels_key, is_query, out / "figure.png")
             adata.write_h5ad(out / "result.h5ad")
     mean = pd.concat(tables).groupby(level=0, sort=False).mean()
     seconds = time.perf_counter() - started
@@ -138,7 +140,7 @@ def _train_and_compare(
     batch_size = 32 if reference.n_obs < 5_000 else 128
     model.train(max_epochs=settings.max_epochs, batch_size=batch_size, check_val_every_n_epoch=1)
     predicted = model.predict(query)
-    adata.obs["predicted"] = pd.Categorical(model.predict(adata))
+    adata.obs["predicted"] = pd.Categorical(np.asarray(model.predict(adata)))
     scored = (labels != _UNLABELED).to_numpy()[is_query]
     predictions = {"scgenemamba": np.asarray(predicted), **_baselines(adata, settings, labels, is_query, seed)}
     truth = labels.to_numpy()[is_query][scored]
@@ -182,7 +184,9 @@ def _baselines(
     n_components = min(50, int(train.sum()) - 1, genes.n_vars - 1)
     methods: dict[str, Any] = {
         "logistic regression": make_pipeline(MaxAbsScaler(), LogisticRegression(max_iter=1000)),
-        "PCA + 15 neighbours": make_pipeline(PCA(n_components, random_state=seed), KNeighborsClassifier(min(15, int(train.sum())))),
+        "PCA + 15 neighbours": make_pipeline(
+            PCA(n_components, random_state=seed), KNeighborsClassifier(min(15, int(train.sum())))
+        ),
     }
     return {
         name: method.fit(genes.X[train], labels.to_numpy()[train]).predict(genes.X[is_query])
@@ -206,39 +210,6 @@ def _embed_and_cluster(adata: AnnData, model: GeneMambaModel) -> None:
     sc.pp.neighbors(adata, use_rep="X_genemamba", n_neighbors=min(15, adata.n_obs - 1))
     sc.tl.umap(adata, random_state=0)
     sc.tl.leiden(adata, flavor="igraph", n_iterations=2, directed=False, random_state=0)
-
-
-def _draw(adata: AnnData, model: GeneMambaModel, settings: DemoSettings, is_query: np.ndarray, file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import scanpy as sc
-
-    from scgenemamba import pl
-
-    label_kind = "cell type of the reference"
-    figure, axes = plt.subplots(2, 3, figsize=(17, 10.5), layout="constrained")
-    # one palette for true and predicted labels, so that colours mean the same in both panels
-    categories = sorted(set(adata.obs[settings.labels_key].astype(str)) | set(adata.obs["predicted"].astype(str)))
-    colors = plt.get_cmap("tab20").colors if len(categories) <= 20 else sc.pl.palettes.default_102
-    palette = {category: matplotlib.colors.to_hex(colors[i % len(colors)]) for i, category in enumerate(categories)}
-    shown = adata.copy()
-    shown.obs["true"] = pd.Categorical(shown.obs[settings.labels_key].astype(str))
-    panels = [("true", f"Annotation ({settings.labels_key})", palette), ("predicted", "Predicted", palette)]
-    size = min(120_000 / adata.n_obs, 60)
-    for ax, (key, title, colours) in zip(axes.flat, panels, strict=False):
-        sc.pl.embedding(shown, "umap", color=key, palette=colours, ax=ax, show=False, title=title, frameon=False, size=size)
-    sc.pl.embedding(shown, "umap", color="leiden", ax=axes[0, 2], show=False, title="Leiden clusters", frameon=False, size=size)
-    truth = shown.obs["true"][is_query].to_numpy()
-    pl.confusion_matrix(truth, shown.obs["predicted"][is_query], ax=axes[1, 0])
-    axes[1, 0].set_title("Query cells, labels hidden in training")
-    pl.training_curves(model, ax=axes[1, 1])
-    axes[1, 1].set_title("Total loss")
-    pl.training_curves(model, metric="cell_type", ax=axes[1, 2])
-    axes[1, 2].set_title(f"Loss of the {label_kind}")
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
 
 
 def _write_metrics(

@@ -55,5 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--gene-key", metavar="KEY", help="column of var with gene names (default: var_names)")
     demo.add_argument("--preset", default="tiny", help="size of the model (%(default)s)")
     demo.add_argument("--max-epochs", type=int, help="epochs of training (default: by number of cells)")
-    demo.add_argument("--seeds", type=int, default=1, help="repeat with several splits and report the mean (%(default)s)")
+    demo.add_argument(
+        "--seeds", type=int, default=1, help="repeat with several splits and report the mean (%(default)s)"
+    )
     return parser

@@ -57,7 +57,9 @@ class ExpressionField(LayerField):
         report_duplicates(names)
         vocabulary = Vocabulary.from_names(names)
         sample_rows = spread(adata.n_obs, MAX_CELLS_FOR_ESTIMATES)
-        sample, scale = _checked_pass(adata, RowReader(matrix), var, vocabulary.token_ids(names), vocabulary, sample_rows)
+        sample, scale = _checked_pass(
+            adata, RowReader(matrix), var, vocabulary.token_ids(names), vocabulary, sample_rows
+        )
         medians = nonzero_medians(sample)
         detected = np.isfinite(medians)
         if not detected.any():

@@ -73,13 +73,17 @@ class LabelsField(CategoricalObsField):
         column = adata.obs[self._original_attr_key]
         categories = [c for c in pd.Categorical(column).remove_unused_categories().categories if c != self._unlabeled]
         if column.isna().any():
-            logger.info(f"{int(column.isna().sum())} cells have no value in obs[{self._original_attr_key!r}] and are unlabeled.")
+            logger.info(
+                f"{int(column.isna().sum())} cells have no value in obs[{self._original_attr_key!r}] and are unlabeled."
+            )
         point_out_unlabeled(categories, self._original_attr_key, self._unlabeled)
         if not categories:
             msg = f"All cells of obs[{self._original_attr_key!r}] (labels_key) are {self._unlabeled!r} or missing: no labels to learn."
             raise ValueError(msg)
         if len(categories) == 1:
-            warn(f"obs[{self._original_attr_key!r}] has the single label {categories[0]!r}: every prediction will be it.")
+            warn(
+                f"obs[{self._original_attr_key!r}] has the single label {categories[0]!r}: every prediction will be it."
+            )
         return self._encode(adata, categories)
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **kwargs: Any) -> dict[str, Any]:

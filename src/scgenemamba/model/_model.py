@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from scgenemamba.nn import Encoded
+    from scgenemamba.train import Objective
 
 
 # of fewer cells, a tenth is none
@@ -219,7 +220,9 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         cls.register_manager(manager)
 
     @classmethod
-    def load(cls, dir_path: str, adata: AnnData | Literal[False] | None = None, *args: Any, **kwargs: Any) -> GeneMambaModel:
+    def load(
+        cls, dir_path: str, adata: AnnData | Literal[False] | None = None, *args: Any, **kwargs: Any
+    ) -> GeneMambaModel:
         """Load a model saved with :meth:`save`; arguments as in :meth:`scvi.model.base.BaseModelClass.load`.
 
         Genes are matched by name: ``adata`` may have other genes, or the same in another order.
@@ -284,7 +287,7 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
             msg = "`supervised=True` needs labels: set up the AnnData with `labels_key=`."
             raise ValueError(msg)
         if has_labels:
-            self.module.objectives["cell_type"].detached = supervised is False
+            self._objectives()["cell_type"].detached = supervised is False
         if datamodule is None:
             self._check_decoder_inputs()
         self._announce_objectives()
@@ -294,6 +297,8 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         if train_size is None and n_cells is not None and n_cells < _MIN_CELLS_FOR_VALIDATION:
             train_size = 1.0
         trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        # a model that was trained or loaded before is in evaluation mode, and Lightning leaves it there
+        self.module.train()
         plan_kwargs = {"seed": int(settings.seed or 0), **(plan_kwargs or {})}
         super().train(
             max_epochs=max_epochs,
@@ -383,7 +388,9 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         """Static embedding of each gene (the encoder's input), shape ``(n_genes, d_model)``, indexed by gene."""
         weight = self.module.network.encoder.embeddings.weight.detach().float().cpu().numpy()
         first = Vocabulary.FIRST_GENE
-        return pd.DataFrame(weight[first : first + len(self.vocabulary)], index=pd.Index(self.vocabulary.genes, name="gene"))
+        return pd.DataFrame(
+            weight[first : first + len(self.vocabulary)], index=pd.Index(self.vocabulary.genes, name="gene")
+        )
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:
@@ -433,10 +440,13 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
             msg = f"The decoder does not know the batches {name_some(names)}. Embed these cells, or train a new model on them."
             raise ValueError(msg)
 
+    def _objectives(self) -> dict[str, Objective]:
+        return cast("dict[str, Objective]", dict(self.module.objectives.items()))
+
     def _announce_objectives(self) -> None:
         names = {"nb": "counts given batch", "normal": "log-expression given batch (no counts)"}
         active = []
-        for objective in self.module.objectives.values():
+        for objective in self._objectives().values():
             name = names[self.likelihood_] if objective.name == "counts given batch" else objective.name
             active.append(f"{name} (on the finished embedding)" if objective.detached else name)
         self.objectives_ = active

@@ -102,4 +102,6 @@ class RowReader:
 
 def spread(n_rows: int, n_cells: int) -> npt.NDArray[np.int64]:
     """At most ``n_cells`` row numbers, evenly spread over ``n_rows``."""
-    return np.unique(np.linspace(0, max(n_rows - 1, 0), min(n_rows, n_cells)).astype(np.int64)) if n_rows else np.arange(0)
+    return (
+        np.unique(np.linspace(0, max(n_rows - 1, 0), min(n_rows, n_cells)).astype(np.int64)) if n_rows else np.arange(0)
+    )

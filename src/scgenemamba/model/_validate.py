@@ -56,7 +56,9 @@ def report_duplicates(names: npt.NDArray[np.object_]) -> None:
     values, counts = np.unique(names[names != ""].astype(str), return_counts=True)
     if (counts > 1).any():
         repeated = values[counts > 1]
-        logger.info(f"{len(repeated)} gene names occur in several columns, whose counts are summed: {name_some(repeated)}.")
+        logger.info(
+            f"{len(repeated)} gene names occur in several columns, whose counts are summed: {name_some(repeated)}."
+        )
 
 
 def check_chunk(rows: npt.NDArray[np.int64], chunk: sp.csr_matrix, adata: AnnData, var: pd.DataFrame) -> None:

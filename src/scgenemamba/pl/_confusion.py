@@ -26,9 +26,9 @@ def confusion_matrix(true: Sequence[Any], predicted: Sequence[Any], *, ax: Axes 
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    true, predicted = np.asarray(true).astype(str), np.asarray(predicted).astype(str)
-    labels = np.union1d(true, predicted)
-    table = pd.crosstab(pd.Categorical(true, labels), pd.Categorical(predicted, labels), dropna=False)
+    rows, columns = np.asarray(true).astype(str), np.asarray(predicted).astype(str)
+    labels = np.union1d(rows, columns)
+    table = pd.crosstab(pd.Categorical(rows, labels), pd.Categorical(columns, labels), dropna=False)
     sizes = table.sum(axis=1)
     shares = table.div(sizes.clip(lower=1), axis=0)
     ax = plt.subplots(figsize=(0.5 * len(labels) + 2, 0.5 * len(labels) + 1.5))[1] if ax is None else ax
@@ -41,13 +41,14 @@ def confusion_matrix(true: Sequence[Any], predicted: Sequence[Any], *, ax: Axes 
         annot=shares.map(lambda share: f"{share:.2f}".lstrip("0") if 0 < share < 1 else ("1" if share else "")),
         fmt="",
         annot_kws={"size": 7},
-        square=True,
         linewidths=0.5,
         linecolor="0.92",
-        cbar_kws={"label": "share of the true label", "shrink": 0.7},
+        cbar_kws={"label": "share of the true label"},
         xticklabels=labels,
         yticklabels=[f"{label} (n={sizes[label]})" for label in labels],
     )
     ax.set(xlabel="predicted", ylabel="true")
-    ax.tick_params(axis="x", rotation=90)
+    ax.tick_params(axis="x", rotation=60)
+    for label in ax.get_xticklabels():
+        label.set_horizontalalignment("right")
     return ax

@@ -136,9 +136,7 @@ def _resolution(values: npt.NDArray[np.float64]) -> float:
     return Scale("log").resolution
 
 
-def _as_multiples(
-    linear: sp.csr_matrix, resolution: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _as_multiples(linear: sp.csr_matrix, resolution: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Values over a unit of their cell, and which cells are integer multiples of their unit.
 
     The smallest value may itself be 2, 3 or 4 counts, hence the multiples tried.

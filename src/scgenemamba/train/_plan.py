@@ -14,6 +14,8 @@ from ._objective import Objective
 from ._random import CellRandom
 
 if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
     from scgenemamba.nn import Encoded
     from scgenemamba.tokens import CellBatch
 
@@ -108,7 +110,7 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         for name, value in named.items():
             self.log(f"{name}_{stage}", value, **options)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with linear warm-up and cosine decay, stepped every batch."""
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         groups = [
