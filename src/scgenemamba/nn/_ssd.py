@@ -36,7 +36,9 @@ def ssd_chunked(
     seq_idx: torch.Tensor | None = None,
     reverse: bool = False,
 ) -> torch.Tensor:
-    """Run ``h_t = exp(dt_t A) h_(t-1) + dt_t B_t (x) x_t`` and return ``y_t = C_t . h_t + D x_t``.
+    """Scan in one direction, by matrix products over chunks.
+
+    The recurrence is ``h_t = exp(dt_t A) h_(t-1) + dt_t B_t (x) x_t``, read out as ``y_t = C_t h_t + D x_t``.
 
     Decays and states are float32 or better, matrix products run in the type of ``x``.
 
