@@ -5,13 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import numpy as np
 import pandas as pd
 import rich.pretty  # noqa: F401  (scvi-tools 1.4 uses it without importing it)
-import torch
 from scvi import settings
-from scvi.data import AnnDataManager
-from scvi.data._utils import _assign_adata_uuid
 from scvi.data.fields import BaseAnnDataField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.utils import setup_anndata_dsp
@@ -19,7 +15,7 @@ from scvi.utils._docstrings import devices_dsp
 
 from scgenemamba._logging import logger
 from scgenemamba.nn import GeneMambaConfig
-from scgenemamba.tokens import CellBatch, Scale, Vocabulary
+from scgenemamba.tokens import Scale, Vocabulary
 from scgenemamba.train import GeneMambaTrainingPlan
 
 from ._constants import (
@@ -27,7 +23,6 @@ from ._constants import (
     CATEGORICAL_KEY,
     CONTINUOUS_KEY,
     GENES,
-    LABELS_KEY,
     SCALE,
     SIZE_FACTOR_KEY,
     VARIABLE_GENES,
@@ -36,18 +31,16 @@ from ._constants import (
 from ._dataset import CellManager
 from ._expression_field import ExpressionField
 from ._fields import BatchField, CategoricalCovariatesField, ContinuousCovariatesField, LabelsField, SizeFactorField
+from ._inference import InferenceMixin
 from ._module import GeneMambaModule
 from ._presets import resolve_preset
+from ._setup import resolve_likelihood, take_own_uuid
 from ._training import PlainHistoryRunner, default_epochs, to_frames
 from ._validate import name_some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from anndata import AnnData
-    from torch.utils.data import DataLoader
 
-    from scgenemamba.nn import Encoded
     from scgenemamba.train import Objective
 
 
@@ -55,7 +48,7 @@ if TYPE_CHECKING:
 _MIN_CELLS_FOR_VALIDATION = 10
 
 
-class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
+class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """GeneMamba: a bidirectional Mamba-2 encoder of rank-ordered gene tokens.
 
     Parameters
@@ -123,7 +116,7 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
         sizes = resolve_preset(preset, n_layers=n_layers, d_model=d_model, max_tokens=max_tokens)
         state = self._state_of(X_KEY)
         self.vocabulary = Vocabulary(state[GENES])
-        self.likelihood_ = _resolve_likelihood(gene_likelihood, Scale(**state[SCALE]))
+        self.likelihood_ = resolve_likelihood(gene_likelihood, Scale(**state[SCALE]))
         config = GeneMambaConfig(
             n_tokens=self.vocabulary.n_tokens + ("cls" in pooling),
             d_state=d_state,
@@ -201,7 +194,7 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
             If a column does not exist.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        _take_own_uuid(cls, adata)
+        take_own_uuid(cls, adata)
         if batch_key is not None and batch_key not in adata.obs:
             msg = f"{batch_key} not found in adata.obs (batch_key); it has {list(adata.obs.columns)}."
             if "source_registry" not in kwargs:
@@ -318,80 +311,6 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
             **trainer_kwargs,
         )
 
-    def get_latent_representation(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
-    ) -> np.ndarray:
-        """Latent mean of each cell.
-
-        Parameters
-        ----------
-        adata
-            AnnData to embed, ``None`` for the training data. Genes are matched by name; batch and label columns
-            are not needed.
-        indices
-            Cells to embed, in this order.
-        batch_size
-            Cells per batch; does not change the result.
-        dataloader
-            Source of batches instead of ``adata`` and ``indices``.
-
-        Returns
-        -------
-        float32, shape ``(n_cells, n_latent)``.
-        """
-        return self._per_cell(lambda encoded: encoded.mean, adata, indices, batch_size, dataloader)
-
-    def predict(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        soft: bool = False,
-        batch_size: int | None = None,
-        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
-    ) -> np.ndarray | pd.DataFrame:
-        """Predict cell types, with the arguments and returns of :meth:`scvi.model.SCANVI.predict`.
-
-        Parameters
-        ----------
-        adata, indices, batch_size, dataloader
-            As in :meth:`get_latent_representation`.
-        soft
-            Return probabilities instead of labels.
-
-        Returns
-        -------
-        Labels, shape ``(n_cells,)``; or with ``soft=True`` a table of cells by labels.
-
-        Raises
-        ------
-        ValueError
-            If the model was set up without labels.
-        """
-        if "cell_type" not in self.module.objectives:
-            msg = "The model has no labels: set up the AnnData with `labels_key=` and train again."
-            raise ValueError(msg)
-        labels = self._state_of(LABELS_KEY)["categorical_mapping"][:-1]
-        probabilities = self._per_cell(self.module.classify, adata, indices, batch_size, dataloader)
-        if not soft:
-            return np.asarray(list(labels))[probabilities.argmax(1)]
-        cells = None
-        if dataloader is None:
-            names = (self.adata if adata is None else adata).obs_names
-            cells = names if indices is None else names[np.asarray(indices)]
-        return pd.DataFrame(probabilities, columns=list(labels), index=cells)
-
-    def get_gene_embeddings(self) -> pd.DataFrame:
-        """Static embedding of each gene (the encoder's input), shape ``(n_genes, d_model)``, indexed by gene."""
-        weight = self.module.network.encoder.embeddings.weight.detach().float().cpu().numpy()
-        first = Vocabulary.FIRST_GENE
-        return pd.DataFrame(
-            weight[first : first + len(self.vocabulary)], index=pd.Index(self.vocabulary.genes, name="gene")
-        )
-
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:
         """Training history: a DataFrame per metric, indexed by epoch."""
@@ -400,33 +319,6 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
     def __repr__(self) -> str:
         status = "trained" if self.is_trained_ else "not trained"
         return f"{self._model_summary_string}; {status}"
-
-    @torch.inference_mode()
-    def _per_cell(
-        self,
-        read: Callable[[Encoded], torch.Tensor],
-        adata: AnnData | None,
-        indices: Sequence[int] | None,
-        batch_size: int | None,
-        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None,
-    ) -> np.ndarray:
-        """What ``read`` takes from the encoding of each cell, float32, one row per cell."""
-        self._check_if_trained(warn=False)
-        if dataloader is None:
-            adata = self._validate_anndata(adata)
-            dataloader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
-        elif adata is not None or indices is not None:
-            msg = "Give either `dataloader`, or `adata` and `indices`."
-            raise ValueError(msg)
-        self.module.eval()
-        rows = []
-        for batch in dataloader:
-            sequences = {key: batch[key].to(self.device) for key in ("tokens", "cu_seqlens")}
-            rows.append(read(self.module(sequences)).float().cpu().numpy())
-        if not rows:
-            msg = "There are no cells to read: `indices` or `dataloader` is empty."
-            raise ValueError(msg)
-        return np.concatenate(rows)
 
     def _state_of(self, key: str) -> dict[str, Any]:
         return self.registry_["field_registries"].get(key, {}).get("state_registry", {})
@@ -451,29 +343,3 @@ class GeneMambaModel(UnsupervisedTrainingMixin, BaseModelClass):
             active.append(f"{name} (on the finished embedding)" if objective.detached else name)
         self.objectives_ = active
         logger.info(f"Training on: {', '.join(active)}.")
-
-
-def _resolve_likelihood(asked: str, scale: Scale) -> Literal["nb", "normal"]:
-    """Likelihood that the data allow.
-
-    Raises
-    ------
-    ValueError
-        If counts are asked for and there are none, or the name is unknown.
-    """
-    if asked not in ("auto", "nb", "normal"):
-        msg = f"Unknown gene_likelihood {asked!r}; choose 'auto', 'nb' or 'normal'."
-        raise ValueError(msg)
-    if asked == "nb" and scale.kind == "log":
-        msg = f"gene_likelihood='nb' needs counts, and the data are {scale}. Use 'normal', or set up with the layer that holds counts."
-        raise ValueError(msg)
-    if asked == "auto":
-        return "normal" if scale.kind == "log" else "nb"
-    return asked  # type: ignore[return-value]
-
-
-def _take_own_uuid(cls: type[BaseModelClass], adata: AnnData) -> None:
-    # a copy of a registered AnnData carries its id, and would take the original's place in the store
-    manager: AnnDataManager | None = cls._setup_adata_manager_store.get(adata.uns.get("_scvi_uuid"))
-    if manager is not None and manager.adata is not adata:
-        _assign_adata_uuid(adata, overwrite=True)

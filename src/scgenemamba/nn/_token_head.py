@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 _INITIAL_STD = 0.02
-_LOGIT_BYTES = 64 * 2**20
+# small enough for a CPU's cache, large enough for a GPU's products
+_LOGIT_BYTES = 16 * 2**20
 
 
 class TokenHead(nn.Module):
@@ -63,14 +65,51 @@ class TokenHead(nn.Module):
         """
         if not len(targets):
             return hidden.sum() * 0.0
-        sums = [
-            # only the hidden states are kept; the logits are computed again for the gradient
-            checkpoint(self._chunk_loss, rows, wanted, use_reentrant=False, preserve_rng_state=False)
-            for rows, wanted in zip(hidden.split(self.chunk_rows), targets.split(self.chunk_rows), strict=True)
-        ]
-        return torch.stack(sums).sum() / len(targets)
+        total = _SummedCrossEntropy.apply(
+            hidden, self.weight, self.bias, targets, self.chunk_rows, torch.is_grad_enabled()
+        )
+        return total / len(targets)
 
-    def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = self(hidden)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return F.cross_entropy(logits, targets, reduction="sum")
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """Sum of the cross-entropy of linear logits, a chunk of rows at a time.
+
+    The gradients are taken in the forward pass, while the logits of a chunk are at hand, so that they are computed once and never
+    kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        targets: torch.Tensor,
+        chunk_rows: int,
+        with_gradients: bool,
+    ) -> torch.Tensor:
+        accurate = torch.promote_types(hidden.dtype, weight.dtype)
+        total = torch.zeros((), dtype=accurate, device=hidden.device)
+        gradients = [torch.zeros_like(t, dtype=accurate) for t in (hidden, weight, bias)] if with_gradients else []
+        with torch.autocast(hidden.device.type, enabled=False):
+            for start in range(0, len(targets), chunk_rows):
+                rows = hidden[start : start + chunk_rows].to(accurate)
+                wanted = targets[start : start + chunk_rows].unsqueeze(-1)
+                logits = F.linear(rows, weight, bias)
+                log_sum = logits.logsumexp(-1, keepdim=True)
+                total += (log_sum - logits.gather(-1, wanted)).sum()
+                if with_gradients:
+                    # softmax minus one at the target: the gradient of the logits
+                    slope = logits.sub_(log_sum).exp_()
+                    slope.scatter_add_(-1, wanted, slope.new_full(wanted.shape, -1.0))
+                    torch.mm(slope, weight, out=gradients[0][start : start + chunk_rows])
+                    gradients[1].addmm_(slope.T, rows)
+                    gradients[2] += slope.sum(0)
+        ctx.save_for_backward(*gradients)
+        ctx.dtype = hidden.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight, bias = (gradient * grad_outputs[0] for gradient in ctx.saved_tensors)
+        return hidden.to(ctx.dtype), weight, bias, None, None, None

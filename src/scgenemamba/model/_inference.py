@@ -1,0 +1,137 @@
+"""What a trained model says about cells and genes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scgenemamba.tokens import Vocabulary
+
+from ._constants import LABELS_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from anndata import AnnData
+    from torch.utils.data import DataLoader
+
+    from scgenemamba.nn import Encoded
+    from scgenemamba.tokens import CellBatch
+
+
+class InferenceMixin:
+    """Embeddings and predictions; mixed into :class:`~scgenemamba.GeneMambaModel`."""
+
+    # supplied by the model
+    module: Any
+    vocabulary: Vocabulary
+    adata: Any
+    device: Any
+    _check_if_trained: Callable[..., None]
+    _validate_anndata: Callable[..., AnnData]
+    _make_data_loader: Callable[..., Any]
+    _state_of: Callable[[str], dict[str, Any]]
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
+    ) -> np.ndarray:
+        """Latent mean of each cell.
+
+        Parameters
+        ----------
+        adata
+            AnnData to embed, ``None`` for the training data. Genes are matched by name; batch and label columns
+            are not needed.
+        indices
+            Cells to embed, in this order.
+        batch_size
+            Cells per batch; does not change the result.
+        dataloader
+            Source of batches instead of ``adata`` and ``indices``.
+
+        Returns
+        -------
+        float32, shape ``(n_cells, n_latent)``.
+        """
+        return self._per_cell(lambda encoded: encoded.mean, adata, indices, batch_size, dataloader)
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        soft: bool = False,
+        batch_size: int | None = None,
+        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
+    ) -> np.ndarray | pd.DataFrame:
+        """Predict cell types, with the arguments and returns of :meth:`scvi.model.SCANVI.predict`.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, dataloader
+            As in :meth:`get_latent_representation`.
+        soft
+            Return probabilities instead of labels.
+
+        Returns
+        -------
+        Labels, shape ``(n_cells,)``; or with ``soft=True`` a table of cells by labels.
+
+        Raises
+        ------
+        ValueError
+            If the model was set up without labels.
+        """
+        if "cell_type" not in self.module.objectives:
+            msg = "The model has no labels: set up the AnnData with `labels_key=` and train again."
+            raise ValueError(msg)
+        labels = self._state_of(LABELS_KEY)["categorical_mapping"][:-1]
+        probabilities = self._per_cell(self.module.classify, adata, indices, batch_size, dataloader)
+        if not soft:
+            return np.asarray(list(labels))[probabilities.argmax(1)]
+        cells = None
+        if dataloader is None:
+            names = (self.adata if adata is None else adata).obs_names
+            cells = names if indices is None else names[np.asarray(indices)]
+        return pd.DataFrame(probabilities, columns=list(labels), index=cells)
+
+    def get_gene_embeddings(self) -> pd.DataFrame:
+        """Static embedding of each gene (the encoder's input), shape ``(n_genes, d_model)``, indexed by gene."""
+        weight = self.module.network.encoder.embeddings.weight.detach().float().cpu().numpy()
+        first = Vocabulary.FIRST_GENE
+        return pd.DataFrame(
+            weight[first : first + len(self.vocabulary)], index=pd.Index(self.vocabulary.genes, name="gene")
+        )
+
+    @torch.inference_mode()
+    def _per_cell(
+        self,
+        read: Callable[[Encoded], torch.Tensor],
+        adata: AnnData | None,
+        indices: Sequence[int] | None,
+        batch_size: int | None,
+        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None,
+    ) -> np.ndarray:
+        """What ``read`` takes from the encoding of each cell, float32, one row per cell."""
+        self._check_if_trained(warn=False)
+        if dataloader is None:
+            adata = self._validate_anndata(adata)
+            dataloader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        elif adata is not None or indices is not None:
+            msg = "Give either `dataloader`, or `adata` and `indices`."
+            raise ValueError(msg)
+        self.module.eval()
+        rows = []
+        for batch in dataloader:
+            sequences = {key: batch[key].to(self.device) for key in ("tokens", "cu_seqlens")}
+            rows.append(read(self.module(sequences)).float().cpu().numpy())
+        if not rows:
+            msg = "There are no cells to read: `indices` or `dataloader` is empty."
+            raise ValueError(msg)
+        return np.concatenate(rows)
