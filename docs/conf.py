@@ -104,6 +104,7 @@ nitpick_ignore_regex = [
 nitpick_ignore: list[tuple[str, str]] = [
     # One line each, with the reason, for a missing link that is not ours to mend.
     ("py:data", "Ellipsis"),  # the dots of tuple[str, ...]
+    ("py:class", "scgenemamba.model._inference.InferenceMixin"),  # its methods are shown as the model's own
 ]
 
 # -- HTML ---------------------------------------------------------------------
