@@ -63,7 +63,7 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
     n_layers, d_model, d_state, max_tokens
         Layers, width, state size, and genes read per cell.
     fusion
-        How the two directions are joined in each layer.
+        How the two directions are joined in each layer; ``"alternate"`` has layers that take turns in direction.
     pooling
         What summarises a cell's hidden states: any of ``"mean"``, ``"max"``, ``"cls"``.
     n_latent
@@ -101,7 +101,7 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         d_model: int | None = None,
         d_state: int = 64,
         max_tokens: int | None = None,
-        fusion: Literal["mean", "sum", "gate", "concat"] = "mean",
+        fusion: Literal["mean", "sum", "gate", "concat", "alternate"] = "mean",
         pooling: tuple[str, ...] = ("mean", "max"),
         n_latent: int = 32,
         n_decoder_genes: int = 2000,

@@ -1,6 +1,6 @@
 """The network in plain PyTorch: Mamba-2 mixer, bidirectional layers, encoder, pooling, heads."""
 
-from ._backend import Backend, resolve_backend
+from ._backend import Backend, BackendStatus, backend_report, resolve_backend
 from ._block import BiMambaBlock
 from ._classifier import Classifier
 from ._config import GeneMambaConfig
@@ -16,6 +16,7 @@ from ._token_head import TokenHead
 
 __all__ = [
     "Backend",
+    "BackendStatus",
     "BiMambaBlock",
     "BiMambaEncoder",
     "Classifier",
@@ -30,6 +31,7 @@ __all__ = [
     "Padded",
     "Pooling",
     "TokenHead",
+    "backend_report",
     "resolve_backend",
     "ssd_chunked",
     "truncate",

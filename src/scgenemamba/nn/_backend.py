@@ -1,30 +1,38 @@
-"""The back-end seam: what runs a bidirectional layer between its projections."""
+"""The back-end seam: what runs a bidirectional layer between its projections, and which one is taken where."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, cast
 
-from ._backend_torch import TorchBackend
+import torch
 
 if TYPE_CHECKING:
-    import torch
-
     from ._layout import Layout
     from ._mixer import Mamba2Mixer
 
 
 class Backend(Protocol):
-    """Runs both directions of a layer between ``in_proj`` and ``out_proj``."""
+    """Runs a layer between ``in_proj`` and ``out_proj``: convolution, scan and gated normalisation.
 
-    @property
-    def name(self) -> str:
-        """Name under which :func:`resolve_backend` knows it."""
+    Attributes
+    ----------
+    name
+        Name by which it is asked for.
+    packs
+        Whether it wants all cells of a batch in one packed layout, instead of padded pieces of similar cells.
+    """
+
+    name: str
+    packs: bool
 
     def __call__(
-        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Convolution, scan and gated normalisation, in both directions.
+        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        """Output of each direction before ``out_proj``.
 
         Parameters
         ----------
@@ -34,33 +42,120 @@ class Backend(Protocol):
             The parameters.
         layout
             How the tokens lie.
+        directions
+            For each output, whether the sequences are read from their ends.
 
         Returns
         -------
-        Outputs of the forward and of the backward direction before ``out_proj``, both in the original order
-        of the tokens, ``(..., d_inner)``; values at padding are arbitrary but finite.
+        ``(..., d_inner)`` for each direction, in the order in which the tokens lie; values at padding are
+        arbitrary but finite.
         """
 
+    def total(
+        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+    ) -> torch.Tensor:
+        """Sum of the outputs of the directions, ``(..., d_inner)``; parameters as above."""
 
-_BACKENDS: dict[str, Callable[[], Backend]] = {"torch": TorchBackend}
+    @staticmethod
+    def obstacle(device: torch.device | None) -> str | None:
+        """What keeps it from running on a device (on any, if ``None``), and the way out; ``None`` if nothing does."""
 
 
-def resolve_backend(name: str = "auto") -> Backend:
-    """Choose the back-end; the choice is not part of a model's weights.
+#: Module and class of each back-end, in the order in which ``"auto"`` prefers them.
+_BACKENDS = MappingProxyType(
+    {
+        "fused": ("._backend_fused", "FusedBackend"),
+        "torch": ("._backend_torch", "TorchBackend"),
+    }
+)
 
-    Parameters
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """What :func:`backend_report` says of a back-end.
+
+    Attributes
     ----------
     name
-        ``"auto"`` for the best one available, or a back-end's name.
+        Its name.
+    available
+        Whether it runs on the device.
+    chosen
+        Whether ``backend="auto"`` takes it there.
+    reason
+        Why it is not available or not chosen; empty for the chosen one.
+    """
+
+    name: str
+    available: bool
+    chosen: bool
+    reason: str
+
+
+def check_backend(name: str) -> None:
+    """Refuse a name that cannot be resolved on any device.
 
     Raises
     ------
     ValueError
         If there is no such back-end.
+    ImportError
+        If its package is not installed.
     """
     if name == "auto":
-        name = "torch"
+        return
     if name not in _BACKENDS:
         msg = f"Unknown backend {name!r}; choose one of {['auto', *_BACKENDS]}."
         raise ValueError(msg)
-    return _BACKENDS[name]()
+    obstacle = _load(name).obstacle(None)
+    if obstacle is not None:
+        msg = f"Backend {name!r}: {obstacle}"
+        raise ImportError(msg)
+
+
+@cache
+def resolve_backend(name: str, device: torch.device) -> Backend:
+    """Choose the back-end; the choice is not part of a model's weights.
+
+    Parameters
+    ----------
+    name
+        ``"auto"`` for the fastest one that runs on the device, or a back-end's name.
+    device
+        Where the tensors are.
+
+    Raises
+    ------
+    ValueError
+        If there is no such back-end.
+    ImportError
+        If its package is not installed.
+    RuntimeError
+        If it does not run on the device.
+    """
+    check_backend(name)
+    if name == "auto":
+        return next(backend for backend in map(_load, _BACKENDS) if backend.obstacle(device) is None)
+    backend = _load(name)
+    obstacle = backend.obstacle(device)
+    if obstacle is not None:
+        msg = f"Backend {name!r} cannot run on {device}: {obstacle}"
+        raise RuntimeError(msg)
+    return backend
+
+
+def backend_report(device: torch.device) -> list[BackendStatus]:
+    """Say which back-end ``"auto"`` takes on a device, and why not the others."""
+    chosen = resolve_backend("auto", device).name
+    report = []
+    for name in _BACKENDS:
+        obstacle = _load(name).obstacle(device)
+        reason = obstacle or ("" if name == chosen else f"{chosen} is faster")
+        report.append(BackendStatus(name, obstacle is None, name == chosen, reason))
+    return report
+
+
+@cache
+def _load(name: str) -> Backend:
+    module, class_name = _BACKENDS[name]
+    return cast("Backend", getattr(import_module(module, __package__), class_name)())

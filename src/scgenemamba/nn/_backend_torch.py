@@ -17,55 +17,44 @@ if TYPE_CHECKING:
 
 
 class TorchBackend:
-    """Both directions of a layer in plain PyTorch.
+    """Directions of a layer in plain PyTorch.
 
     Nothing is reversed: the backward direction reads the later tokens where they lie.
     """
 
     name = "torch"
+    packs = False
 
     def __call__(
-        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run both directions, see :class:`Backend`."""
-        ahead, back = run_directions(projected, mixer, layout, (False, True))
-        return ahead, back
+        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        """Output of each direction, see :class:`Backend`."""
+        z, xbc, dt = layout.rows(projected).split(mixer.widths, -1)
+        accurate = torch.promote_types(projected.dtype, torch.float32)
+        dt = F.softplus(dt.to(accurate) + mixer.dt_bias)
+        if layout.mask is not None:
+            # from the end of a sequence its padding is read first: with dt = 0 it leaves the state at zero
+            xbc = xbc * layout.mask.unsqueeze(-1)
+            dt = dt * layout.mask.unsqueeze(-1)
+        gate = F.silu(z.to(accurate))
+        outputs = []
+        for reverse in directions:
+            y = _scan(xbc, dt, mixer, layout, reverse)
+            out = rms_norm(y, mixer.norm.weight, mixer.norm.eps, gate)
+            outputs.append(out.view(*projected.shape[:-1], mixer.d_inner))
+        return tuple(outputs)
 
+    def total(
+        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+    ) -> torch.Tensor:
+        """Sum of the outputs, see :class:`Backend`."""
+        first, *rest = self(projected, mixer, layout, directions)
+        return sum(rest, start=first)
 
-def run_directions(
-    projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
-) -> list[torch.Tensor]:
-    """Convolution, scan and gated normalisation.
-
-    Parameters
-    ----------
-    projected
-        Output of ``in_proj``, ``(..., w)``.
-    mixer
-        The parameters.
-    layout
-        How the tokens lie.
-    directions
-        For each output, whether the sequences are read from their ends.
-
-    Returns
-    -------
-    ``(..., d_inner)`` for each direction.
-    """
-    z, xbc, dt = layout.rows(projected).split(mixer.widths, -1)
-    accurate = torch.promote_types(projected.dtype, torch.float32)
-    dt = F.softplus(dt.to(accurate) + mixer.dt_bias)
-    if layout.mask is not None:
-        # from the end of a sequence its padding is read first: with dt = 0 it leaves the state at zero
-        xbc = xbc * layout.mask.unsqueeze(-1)
-        dt = dt * layout.mask.unsqueeze(-1)
-    gate = F.silu(z.to(accurate))
-    outputs = []
-    for reverse in directions:
-        y = _scan(xbc, dt, mixer, layout, reverse)
-        out = rms_norm(y, mixer.norm.weight, mixer.norm.eps, gate)
-        outputs.append(out.view(*projected.shape[:-1], mixer.d_inner))
-    return outputs
+    @staticmethod
+    def obstacle(device: torch.device | None) -> str | None:
+        """Nothing: it runs everywhere."""
+        return None
 
 
 def _scan(xbc: torch.Tensor, dt: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, reverse: bool) -> torch.Tensor:

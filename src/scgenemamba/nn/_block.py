@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ._fusion import FUSIONS, make_aggregator
+from ._fusion import OF_BOTH, OF_SUM, add_projected, make_aggregator
 from ._mixer import Mamba2Mixer
 from ._norm import RMSNorm
 
@@ -21,26 +21,29 @@ class BiMambaBlock(nn.Module):
     """Reads each sequence forwards and backwards with one mixer, and fuses the two residual streams.
 
     With ``E(X) = X + M(norm(X))`` and the reversal ``F``, the streams are ``E(X)`` and ``F E(F X)``. The mixer's
-    projections act on each token alone, so the directions share them, exactly.
+    projections act on each token alone, so the directions share them, exactly. With the fusion ``"alternate"`` the
+    layer is only one of them.
 
     Parameters
     ----------
     config
         Architecture.
-    backend
-        Runs what lies between the projections.
+    index
+        Place of the layer in the stack; ``"alternate"`` reads forwards in even layers and backwards in odd ones.
     """
 
-    def __init__(self, config: GeneMambaConfig, backend: Backend) -> None:
+    def __init__(self, config: GeneMambaConfig, index: int = 0) -> None:
         super().__init__()
-        self.backend = backend
+        self.fusion = config.fusion
+        self.directions = (index % 2 == 1,) if config.fusion == "alternate" else (False, True)
         self.norm = RMSNorm(config.d_model) if config.pre_norm else nn.Identity()
         self.mixer = Mamba2Mixer(config)
-        self.fuse = FUSIONS[config.fusion]
-        own = config.fusion in ("gate", "concat") and not config.shared_aggregator
+        own = config.fusion in OF_BOTH and not config.shared_aggregator
         self.aggregator = make_aggregator(config.d_model) if own else None
 
-    def forward(self, x: torch.Tensor, layout: Layout, shared_aggregator: nn.Linear | None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, layout: Layout, backend: Backend, shared_aggregator: nn.Linear | None = None
+    ) -> torch.Tensor:
         """Update the hidden states.
 
         Parameters
@@ -49,6 +52,8 @@ class BiMambaBlock(nn.Module):
             Hidden states, ``(..., d)`` with the leading axes of the layout.
         layout
             How the tokens lie.
+        backend
+            Runs what lies between the projections.
         shared_aggregator
             The aggregator of all layers, where the layer has none of its own.
 
@@ -56,6 +61,10 @@ class BiMambaBlock(nn.Module):
         -------
         ``(..., d)``
         """
-        ahead, back = self.backend(self.mixer.in_proj(self.norm(x)), self.mixer, layout)
+        projected, weight = self.mixer.in_proj(self.norm(x)), self.mixer.out_proj.weight
+        if self.fusion in OF_SUM:
+            total = backend.total(projected, self.mixer, layout, self.directions)
+            return add_projected(x, total, weight, OF_SUM[self.fusion])
+        ahead, back = backend(projected, self.mixer, layout, self.directions)
         aggregator = shared_aggregator if self.aggregator is None else self.aggregator
-        return self.fuse(x, ahead, back, self.mixer.out_proj.weight, aggregator)
+        return OF_BOTH[self.fusion](x, ahead, back, weight, aggregator)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-Fusion = Literal["mean", "sum", "gate", "concat"]
+Fusion = Literal["mean", "sum", "gate", "concat", "alternate"]
 Pool = Literal["mean", "max", "cls"]
 
 _POSITIVE = (
@@ -48,7 +48,8 @@ class GeneMambaConfig:
     chunk_size
         Tokens of a chunk of the scan; changes speed, not results.
     fusion
-        How the directions are joined: ``"mean"``, ``"sum"``, ``"gate"`` or ``"concat"``.
+        How the directions are joined: ``"mean"``, ``"sum"``, ``"gate"`` or ``"concat"``; or ``"alternate"``, layers that
+        take turns in direction, for half the work.
     pre_norm
         Normalise the input of each layer. Published weights were trained without it.
     shared_aggregator

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ._backend import resolve_backend
+from ._backend import check_backend, resolve_backend
 from ._block import BiMambaBlock
-from ._fusion import make_aggregator
+from ._fusion import OF_BOTH, make_aggregator
 from ._layout import Packed, Padded
 from ._norm import RMSNorm
 from ._pieces import cut_into_pieces
@@ -38,6 +38,8 @@ class BiMambaEncoder(nn.Module):
 
     Attributes
     ----------
+    backend
+        Name of the back-end, resolved on the device of each batch.
     piece_tokens
         Padded tokens that run through the layers at a time, ``None`` for what suits the device. Changes speed
         and memory, not results.
@@ -48,14 +50,14 @@ class BiMambaEncoder(nn.Module):
 
     def __init__(self, config: GeneMambaConfig, backend: str = "auto") -> None:
         super().__init__()
-        self.config = config
+        check_backend(backend)
+        self.config, self.backend = config, backend
         self.piece_tokens: int | None = None
         self.recompute = False
         self.embeddings = nn.Embedding(config.n_tokens, config.d_model)
         self.mask_embedding = nn.Parameter(torch.empty(config.d_model))
-        chosen = resolve_backend(backend)
-        self.layers = nn.ModuleList(BiMambaBlock(config, chosen) for _ in range(config.n_layers))
-        shared = config.fusion in ("gate", "concat") and config.shared_aggregator
+        self.layers = nn.ModuleList(BiMambaBlock(config, index) for index in range(config.n_layers))
+        shared = config.fusion in OF_BOTH and config.shared_aggregator
         self.aggregator = make_aggregator(config.d_model) if shared else None
         self.norm_f = RMSNorm(config.d_model)
         self._initialise()
@@ -75,7 +77,7 @@ class BiMambaEncoder(nn.Module):
         cu_seqlens: torch.Tensor,
         masked: torch.Tensor | None = None,
         *,
-        packed: bool = False,
+        packed: bool | None = None,
     ) -> torch.Tensor:
         """Encode cells given end to end.
 
@@ -88,7 +90,7 @@ class BiMambaEncoder(nn.Module):
         masked
             Tokens to replace by ``[MASK]``, bool ``(t,)``.
         packed
-            Run all cells in one packed sequence, instead of padded pieces.
+            Run all cells in one packed sequence, instead of padded pieces; ``None`` for what suits the back-end.
 
         Returns
         -------
@@ -99,7 +101,7 @@ class BiMambaEncoder(nn.Module):
             raise ValueError(msg)
         if not len(tokens):
             return self.embeddings(tokens)
-        if packed:
+        if resolve_backend(self.backend, tokens.device).packs if packed is None else packed:
             return self._run(self._embed(tokens, masked), Packed(cu_seqlens))
         pieces = cut_into_pieces(cu_seqlens, self._piece_tokens(tokens.device))
         # embedded before cutting: each use of the table costs a gradient of its full size
@@ -119,8 +121,9 @@ class BiMambaEncoder(nn.Module):
         return x if masked is None else torch.where(masked.unsqueeze(-1), self.mask_embedding, x)
 
     def _run(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+        backend = resolve_backend(self.backend, x.device)
         for layer in self.layers:
-            x = layer(x, layout, self.aggregator)
+            x = layer(x, layout, backend, self.aggregator)
         return self.norm_f(x)
 
     def _run_again(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:

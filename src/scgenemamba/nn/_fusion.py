@@ -7,29 +7,44 @@ function equals fusing the two residual streams ``x + W_o ahead`` and ``x + W_o 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-#: Maps ``x (..., d)``, ``ahead (..., d_inner)``, ``back (..., d_inner)``, ``W_o (d, d_inner)`` and the aggregator
-#: (``None`` for mean and sum) to the layer's output ``(..., d)``.
-Fuse = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, nn.Linear | None], torch.Tensor]
+#: Fusions that need the directions' sum only: factors of ``x`` and of ``W_o`` times the sum. Layers of
+#: ``"alternate"`` have a single direction.
+OF_SUM = MappingProxyType({"mean": (1.0, 0.5), "sum": (2.0, 1.0), "alternate": (1.0, 1.0)})
 
 
-def mean(
-    x: torch.Tensor, ahead: torch.Tensor, back: torch.Tensor, weight: torch.Tensor, aggregator: nn.Linear | None
+def add_projected(
+    x: torch.Tensor, total: torch.Tensor, weight: torch.Tensor, factors: tuple[float, float]
 ) -> torch.Tensor:
-    """Mean of the streams, ``(..., d)``."""
-    # halving the small weight spares a pass over the activations
-    return x + F.linear(ahead + back, 0.5 * weight)
+    """Fuse from the sum of the directions.
 
+    Parameters
+    ----------
+    x
+        Input of the layer, ``(..., d)``.
+    total
+        Sum of the directions, ``(..., d_inner)``.
+    weight
+        ``W_o``, ``(d, d_inner)``.
+    factors
+        Factors of ``x`` and of the projected sum.
 
-def total(
-    x: torch.Tensor, ahead: torch.Tensor, back: torch.Tensor, weight: torch.Tensor, aggregator: nn.Linear | None
-) -> torch.Tensor:
-    """Sum of the streams, ``(..., d)``."""
-    return 2 * x + F.linear(ahead + back, weight)
+    Returns
+    -------
+    ``(..., d)``, of the type of ``x``.
+    """
+    beta, alpha = factors
+    if x.dtype == total.dtype and (x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type)):
+        # one pass: the sum is added where the product is written
+        flat = torch.addmm(x.flatten(0, -2), total.flatten(0, -2), weight.mT, beta=beta, alpha=alpha)
+        return flat.view_as(x)
+    # scaling the small weight spares a pass over the activations
+    return beta * x + F.linear(total, alpha * weight)
 
 
 def concat(
@@ -50,8 +65,9 @@ def gate(
     return torch.lerp(back, ahead, z.to(ahead.dtype))
 
 
-#: Names of the configuration.
-FUSIONS: dict[str, Fuse] = {"mean": mean, "sum": total, "gate": gate, "concat": concat}
+#: Maps ``x (..., d)``, ``ahead (..., d_inner)``, ``back (..., d_inner)``, ``W_o (d, d_inner)`` and the aggregator
+#: to the layer's output ``(..., d)``.
+OF_BOTH: MappingProxyType[str, Callable[..., torch.Tensor]] = MappingProxyType({"gate": gate, "concat": concat})
 
 
 def make_aggregator(d_model: int) -> nn.Linear:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ._backend_torch import run_directions
+from ._backend_torch import TorchBackend
 from ._norm import RMSNorm
 
 if TYPE_CHECKING:
@@ -56,5 +56,4 @@ class Mamba2Mixer(nn.Module):
 
     def forward(self, u: torch.Tensor, layout: Layout) -> torch.Tensor:
         """Mix tokens with those before them, in one direction: ``(..., d)`` to ``(..., d)``."""
-        (ahead,) = run_directions(self.in_proj(u), self, layout, (False,))
-        return self.out_proj(ahead)
+        return self.out_proj(TorchBackend().total(self.in_proj(u), self, layout, (False,)))
