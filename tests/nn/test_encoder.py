@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def test_the_gradients_are_those_of_the_written_down_encoder(tokens):
     expected = torch.cat([encoder_forward(encoder, t) for t in tokens.split(LENGTHS) if len(t)])
     wanted = torch.autograd.grad(expected.sin().sum(), parameters)
     encoder.piece_tokens = 64
-    for packed, encoder.recompute in ((False, False), (True, False), (False, True)):
+    for packed, encoder.recompute in product((False, True), repeat=2):
         got = torch.autograd.grad(encoder(tokens, CU_SEQLENS, packed=packed).sin().sum(), parameters)
         assert max(difference(a, b) for a, b in zip(got, wanted, strict=True)) < 1e-11
 

@@ -44,8 +44,8 @@ class BiMambaEncoder(nn.Module):
         Padded tokens that run through the layers at a time, ``None`` for what suits the device. Changes speed
         and memory, not results.
     recompute
-        Compute each piece a second time for its gradient: slower by about a third, and the memory of one piece
-        instead of the whole batch.
+        Keep only the input of each layer for the gradient, and compute the layer again: slower by about a third.
+        Changes memory, not results.
     """
 
     def __init__(self, config: GeneMambaConfig, backend: str = "auto") -> None:
@@ -106,8 +106,8 @@ class BiMambaEncoder(nn.Module):
         pieces = cut_into_pieces(cu_seqlens, self._piece_tokens(tokens.device))
         # embedded before cutting: each use of the table costs a gradient of its full size
         x = self._embed(tokens[pieces.source], None if masked is None else masked[pieces.source])
-        run = self._run_again if self.recompute else self._run
-        return pieces.join([run(part, layout) for part, layout in zip(pieces.split(x), pieces.layouts, strict=True)])
+        parts = zip(pieces.split(x), pieces.layouts, strict=True)
+        return pieces.join([self._run(part, layout) for part, layout in parts])
 
     def forward_padded(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Encode cells given side by side, ``(b, l)`` with their lengths ``(b,)``: hidden states ``(b, l, d)``."""
@@ -123,8 +123,10 @@ class BiMambaEncoder(nn.Module):
     def _run(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
         backend = resolve_backend(self.backend, x.device)
         for layer in self.layers:
-            x = layer(x, layout, backend, self.aggregator)
+            inputs = (x, layout, backend, self.aggregator)
+            if self.recompute:
+                # a layer draws no random numbers
+                x = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(*inputs)
         return self.norm_f(x)
-
-    def _run_again(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        return checkpoint(self._run, x, layout, use_reentrant=False, preserve_rng_state=False)
