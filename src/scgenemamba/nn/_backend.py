@@ -65,6 +65,7 @@ class Backend(Protocol):
 _BACKENDS = MappingProxyType(
     {
         "fused": ("._backend_fused", "FusedBackend"),
+        "mamba_ssm": ("._backend_mamba_ssm", "MambaSsmBackend"),
         "torch": ("._backend_torch", "TorchBackend"),
     }
 )
