@@ -15,6 +15,7 @@ import torch
 from ._conv import causal_conv_silu
 
 if TYPE_CHECKING:
+    from ._config import GeneMambaConfig
     from ._layout import Layout
     from ._mixer import Mamba2Mixer
 
@@ -58,7 +59,7 @@ class MambaSsmBackend:
         return sum(rest, start=first)
 
     @staticmethod
-    def obstacle(device: torch.device | None) -> str | None:
+    def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:
         """Whether the device or the package is missing, see :class:`Backend`."""
         if device is not None and device.type != "cuda":
             return "its kernels run on CUDA devices only."
