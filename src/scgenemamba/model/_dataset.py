@@ -9,7 +9,16 @@ import numpy.typing as npt
 from scvi.data import AnnDataManager
 from torch.utils.data import Dataset, Subset
 
-from scgenemamba.tokens import CellBatch, RankTokenizer, Scale, Vocabulary, counts_from, to_tensors, to_token_space
+from scgenemamba.tokens import (
+    CellBatch,
+    RankTokenizer,
+    Scale,
+    Vocabulary,
+    counts_from,
+    to_tensors,
+    to_token_space,
+    values_of,
+)
 
 from ._constants import (
     BATCH_KEY,
@@ -29,7 +38,7 @@ from ._source import RowReader, expression_of
 from ._validate import gene_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 _DTYPES = {
     BATCH_KEY: np.int64,
@@ -47,6 +56,8 @@ class CellDataset(Dataset):
     ----------
     manager
         Manager of a registered AnnData.
+    keys
+        Registered data to yield besides the tokens (of ``"X"``, the decoder's genes), ``None`` for all.
 
     Raises
     ------
@@ -54,7 +65,7 @@ class CellDataset(Dataset):
         If the values are not on the scale that they were registered with.
     """
 
-    def __init__(self, manager: AnnDataManager) -> None:
+    def __init__(self, manager: AnnDataManager, keys: Collection[str] | None = None) -> None:
         adata = manager.adata
         field = next(field for field in manager.fields if isinstance(field, ExpressionField))
         registry = manager.get_state_registry(X_KEY)
@@ -71,9 +82,11 @@ class CellDataset(Dataset):
         self._n_tokens = vocabulary.n_tokens
         specials = np.full(Vocabulary.FIRST_GENE, np.nan)
         self._tokenizer = RankTokenizer(np.concatenate([specials, registry[MEDIANS]]))
-        self._decoder_tokens = registry[VARIABLE_GENES]
+        self._decoder_tokens = registry[VARIABLE_GENES] if keys is None or X_KEY in keys else None
         self._per_cell = {
-            key: np.asarray(_column(manager, key), dtype=dtype) for key, dtype in _DTYPES.items() if _has(manager, key)
+            key: np.asarray(_column(manager, key), dtype=dtype)
+            for key, dtype in _DTYPES.items()
+            if (keys is None or key in keys) and _has(manager, key)
         }
 
     def __len__(self) -> int:
@@ -84,15 +97,15 @@ class CellDataset(Dataset):
         rows = np.atleast_1d(np.asarray(indices))
         counts = to_token_space(counts_from(self._reader(rows), self._scale), self._token_ids, self._n_tokens)
         ranked = self._tokenizer(counts)
-        return to_tensors(
-            {
-                "tokens": ranked.tokens,
-                "cu_seqlens": ranked.cu_seqlens,
-                "cell": rows.astype(np.int64),
-                "expression": counts[:, self._decoder_tokens].toarray().astype(np.float32),
-                **{key: values[rows] for key, values in self._per_cell.items()},
-            }
-        )
+        arrays = {
+            "tokens": ranked.tokens,
+            "cu_seqlens": ranked.cu_seqlens,
+            "cell": rows.astype(np.int64),
+            **{key: values[rows] for key, values in self._per_cell.items()},
+        }
+        if self._decoder_tokens is not None:
+            arrays["expression"] = values_of(counts, self._decoder_tokens)
+        return to_tensors(arrays)
 
 
 class CellManager(AnnDataManager):
@@ -101,11 +114,11 @@ class CellManager(AnnDataManager):
     def create_torch_dataset(
         self,
         indices: Sequence[int] | Sequence[bool] | None = None,
-        data_and_attributes: Any = None,
+        data_and_attributes: Collection[str] | None = None,
         load_sparse_tensor: bool = False,
     ) -> Dataset:
-        """Data set of the registered cells; batches are ragged whatever the other arguments ask for."""
-        dataset = CellDataset(self)
+        """Data set of the registered cells: ragged tokens, and the data asked for."""
+        dataset = CellDataset(self, data_and_attributes)
         return dataset if indices is None else Subset(dataset, indices)
 
 

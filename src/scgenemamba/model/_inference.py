@@ -122,7 +122,10 @@ class InferenceMixin:
         self._check_if_trained(warn=False)
         if dataloader is None:
             adata = self._validate_anndata(adata)
-            dataloader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+            # tokens only: what the decoder learns from takes longer to read
+            dataloader = self._make_data_loader(
+                adata=adata, indices=indices, batch_size=batch_size, data_and_attributes=[]
+            )
         elif adata is not None or indices is not None:
             msg = "Give either `dataloader`, or `adata` and `indices`."
             raise ValueError(msg)

@@ -5,7 +5,7 @@ from ._expression import Scale, check_values, counts_from, infer_scale
 from ._genes import canonical_identifiers
 from ._medians import nonzero_medians
 from ._tokenizer import RankedCells, RankTokenizer
-from ._vocabulary import Vocabulary, to_token_space
+from ._vocabulary import Vocabulary, to_token_space, values_of
 
 __all__ = [
     "CellBatch",
@@ -20,4 +20,5 @@ __all__ = [
     "nonzero_medians",
     "to_tensors",
     "to_token_space",
+    "values_of",
 ]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+
+# starting a thread takes as long as a few dozen rows
+_ROWS_PER_THREAD = 256
 
 
 class RankedCells(NamedTuple):
@@ -41,6 +48,8 @@ class RankTokenizer:
         Genes kept per cell, ``None`` for all.
     cls_id
         Token id put in front of each cell (not counted in ``max_tokens``), ``None`` for none.
+    n_threads
+        Threads for large batches, ``None`` for one per core; the result is the same.
 
     Examples
     --------
@@ -55,6 +64,7 @@ class RankTokenizer:
         *,
         max_tokens: int | None = None,
         cls_id: int | None = None,
+        n_threads: int | None = None,
     ) -> None:
         if max_tokens is not None and max_tokens < 1:
             msg = f"max_tokens must be at least 1, got {max_tokens}."
@@ -62,7 +72,8 @@ class RankTokenizer:
         self.factors = np.asarray(factors, dtype=np.float64)
         self.max_tokens = max_tokens
         self.cls_id = cls_id
-        self._usable = np.isfinite(self.factors) & (self.factors > 0)
+        self.n_threads = n_threads or os.cpu_count() or 1
+        self._usable_factors = np.where(np.isfinite(self.factors), self.factors, 0.0)
 
     def __call__(self, counts: sp.csr_matrix) -> RankedCells:
         """Tokens of each cell.
@@ -81,22 +92,27 @@ class RankTokenizer:
             msg = f"Expected {len(self.factors)} columns, one per token id, got {counts.shape[1]}."
             raise ValueError(msg)
         if not counts.has_sorted_indices:
-            counts = counts.sorted_indices()
-        cells = [
-            self._rank(
-                counts.indices[counts.indptr[i] : counts.indptr[i + 1]],
-                counts.data[counts.indptr[i] : counts.indptr[i + 1]],
-            )
-            for i in range(counts.shape[0])
-        ]
-        lengths = np.fromiter((len(cell) for cell in cells), dtype=np.int64, count=len(cells))
-        tokens = np.concatenate(cells).astype(np.int32, copy=False) if cells else np.empty(0, np.int32)
-        return RankedCells(tokens, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+            # there and back is a sort in linear time
+            counts = counts.tocsc().tocsr()
+        from . import _kernels
 
-    def _rank(self, ids: npt.NDArray[np.int32], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-        keep = self._usable[ids] & (values > 0)
-        ids, values = ids[keep], values[keep]
-        # ids ascend, so a stable sort breaks ties by token id
-        order = np.argsort(-(values / self.factors[ids]), kind="stable")
-        ranked = ids[order[: self.max_tokens]]
-        return ranked if self.cls_id is None else np.concatenate([[self.cls_id], ranked])
+        rows = (*_kernels.parts_of(counts), self._usable_factors)
+        lengths = np.empty(counts.shape[0], dtype=np.int64)
+        _kernels.count_tokens(*rows, lengths)
+        if self.max_tokens is not None:
+            np.minimum(lengths, self.max_tokens, out=lengths)
+        cu_seqlens = np.concatenate([[0], np.cumsum(lengths + (self.cls_id is not None))]).astype(np.int64)
+        tokens = np.empty(cu_seqlens[-1], dtype=np.int32)
+        if self.cls_id is not None:
+            tokens[cu_seqlens[:-1]] = self.cls_id
+        self._in_threads(partial(_kernels.rank_rows, *rows, cu_seqlens[1:] - lengths, lengths, tokens), len(lengths))
+        return RankedCells(tokens, cu_seqlens)
+
+    def _in_threads(self, work: Callable[[int, int], None], n_rows: int) -> None:
+        """Do the work on rows ``[first, last)`` that make up all rows."""
+        n_threads = min(self.n_threads, n_rows // _ROWS_PER_THREAD)
+        if n_threads < 2:
+            return work(0, n_rows)
+        bounds = np.linspace(0, n_rows, n_threads + 1).astype(int).tolist()
+        with ThreadPoolExecutor(n_threads) as threads:
+            list(threads.map(work, bounds[:-1], bounds[1:]))

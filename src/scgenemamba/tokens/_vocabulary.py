@@ -89,13 +89,37 @@ def to_token_space(matrix: sp.csr_matrix, token_ids: npt.NDArray[np.int32], n_to
     -------
     CSR matrix of float64, shape ``(n_cells, n_tokens)``, indices sorted, without stored zeros.
     """
-    ids = token_ids[matrix.indices]
+    ids, values, indptr = token_ids[matrix.indices], matrix.data, matrix.indptr
     keep = ids >= 0
-    kept_before = np.concatenate([[0], np.cumsum(keep)])
-    result = sp.csr_matrix(
-        (matrix.data[keep].astype(np.float64), ids[keep], kept_before[matrix.indptr]),
-        shape=(matrix.shape[0], n_tokens),
-    )
+    if not keep.all():
+        indptr = np.concatenate([[0], np.cumsum(keep)])[indptr]
+        ids, values = ids[keep], values[keep]
+    unsorted = sp.csr_matrix((values.astype(np.float64, copy=False), ids, indptr), shape=(matrix.shape[0], n_tokens))
+    # there and back is a sort in linear time, and a copy
+    result = unsorted.tocsc().tocsr()
     result.sum_duplicates()
     result.eliminate_zeros()
     return result
+
+
+def values_of(counts: sp.csr_matrix, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Values of some tokens, dense.
+
+    Parameters
+    ----------
+    counts
+        Values in token space, see :func:`to_token_space`.
+    tokens
+        Different token ids, shape ``(g,)``.
+
+    Returns
+    -------
+    float32, shape ``(n_cells, g)``.
+    """
+    from . import _kernels
+
+    column_of = np.full(counts.shape[1], -1, dtype=np.int32)
+    column_of[tokens] = np.arange(len(tokens))
+    values = np.zeros((counts.shape[0], len(tokens)), dtype=np.float32)
+    _kernels.fill_columns(*_kernels.parts_of(counts), column_of, values)
+    return values
