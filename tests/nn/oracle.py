@@ -53,7 +53,7 @@ def block_forward(block, x, fusion, aggregator=None):
 
     def stream(values):
         normed = values
-        if not isinstance(block.norm, torch.nn.Identity):
+        if block.norm is not None:
             normed = values / torch.sqrt((values**2).mean(1, keepdim=True) + 1e-5) * block.norm.weight
         return values + mixer_forward(block.mixer, normed)
 

@@ -55,6 +55,7 @@ def test_alternate_layers_are_one_direction_of_the_bidirectional_layer(index):
     parts = [torch.randn(n, 16, dtype=torch.float64, requires_grad=True) for n in LENGTHS]
     parameters = [*block.parameters(), *parts]
     turn = (lambda x: x.flip(0)) if index else (lambda x: x)
+    assert block.norm is not None
     normed = [block.norm(part) for part in parts]
     expected = torch.cat([p + turn(mixer_forward(block.mixer, turn(n))) for p, n in zip(parts, normed, strict=True)])
     got = block(torch.cat(parts), Packed(torch.tensor([0, 7, 8, 18])), BACKEND)

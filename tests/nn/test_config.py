@@ -28,7 +28,10 @@ def test_derived_sizes():
         ({"n_layers": 0}, "n_layers must be a positive integer, got 0"),
         ({"d_state": 1.5}, "d_state must be a positive integer, got 1.5"),
         ({"max_tokens": True}, "max_tokens must be a positive integer"),
-        ({"fusion": "product"}, r"Unknown fusion 'product'; choose one of \['mean', 'sum', 'gate', 'concat', 'alternate'\]"),
+        (
+            {"fusion": "product"},
+            r"Unknown fusion 'product'; choose one of \['mean', 'sum', 'gate', 'concat', 'alternate'\]",
+        ),
         ({"pooling": ("mean", "median")}, r"Unknown pooling \['median'\]; choose any of \['mean', 'max', 'cls'\]"),
         ({"pooling": ()}, "non-empty tuple"),
         ({"pooling": "mean"}, "non-empty tuple"),

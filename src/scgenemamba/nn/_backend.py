@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 import torch
 
 if TYPE_CHECKING:
+    from ._config import GeneMambaConfig
     from ._layout import Layout
     from ._mixer import Mamba2Mixer
+    from ._norm import RMSNorm
 
 
 class Backend(Protocol):
@@ -56,9 +58,15 @@ class Backend(Protocol):
     ) -> torch.Tensor:
         """Sum of the outputs of the directions, ``(..., d_inner)``; parameters as above."""
 
+    def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
+        """Normalised ``(..., d)``, in the type that the projections compute in or that of ``x``."""
+
     @staticmethod
-    def obstacle(device: torch.device | None) -> str | None:
-        """What keeps it from running on a device (on any, if ``None``), and the way out; ``None`` if nothing does."""
+    def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:
+        """What keeps it from running an architecture on a device, and the way out; ``None`` if nothing does.
+
+        What is not given is not asked about.
+        """
 
 
 #: Module and class of each back-end, in the order in which ``"auto"`` prefers them.
@@ -108,14 +116,14 @@ def check_backend(name: str) -> None:
     if name not in _BACKENDS:
         msg = f"Unknown backend {name!r}; choose one of {['auto', *_BACKENDS]}."
         raise ValueError(msg)
-    obstacle = _load(name).obstacle(None)
+    obstacle = _load(name).obstacle()
     if obstacle is not None:
         msg = f"Backend {name!r}: {obstacle}"
         raise ImportError(msg)
 
 
 @cache
-def resolve_backend(name: str, device: torch.device) -> Backend:
+def resolve_backend(name: str, device: torch.device, config: GeneMambaConfig | None = None) -> Backend:
     """Choose the back-end; the choice is not part of a model's weights.
 
     Parameters
@@ -124,6 +132,8 @@ def resolve_backend(name: str, device: torch.device) -> Backend:
         ``"auto"`` for the fastest one that runs on the device, or a back-end's name.
     device
         Where the tensors are.
+    config
+        Architecture that it has to run.
 
     Raises
     ------
@@ -132,13 +142,13 @@ def resolve_backend(name: str, device: torch.device) -> Backend:
     ImportError
         If its package is not installed.
     RuntimeError
-        If it does not run on the device.
+        If it does not run the architecture on the device.
     """
     check_backend(name)
     if name == "auto":
-        return next(backend for backend in map(_load, _BACKENDS) if backend.obstacle(device) is None)
+        return next(backend for backend in map(_load, _BACKENDS) if backend.obstacle(device, config) is None)
     backend = _load(name)
-    obstacle = backend.obstacle(device)
+    obstacle = backend.obstacle(device, config)
     if obstacle is not None:
         msg = f"Backend {name!r} cannot run on {device}: {obstacle}"
         raise RuntimeError(msg)

@@ -1,22 +1,113 @@
-"""The back-end for NVIDIA GPUs: our own Triton kernels."""
+"""The back-end for NVIDIA GPUs: our own Triton kernels, which read each sequence in both directions where it lies."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 if TYPE_CHECKING:
-    pass
+    from ._config import GeneMambaConfig
+    from ._layout import Layout
+    from ._mixer import Mamba2Mixer
+    from ._norm import RMSNorm
+
+_CAPABILITY = (8, 0)
+# in half precision; full precision has no tensor cores and less room
+_CHUNK, _CHUNK_FLOAT32 = 64, 32
+_SEGMENT = 4096
 
 
 class FusedBackend:
-    """Triton kernels."""
+    """Both directions from one projected buffer: nothing is reversed, concatenated or padded in memory."""
 
     name = "fused"
     packs = True
 
+    def __init__(self) -> None:
+        self._walks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def __call__(
+        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        """Output of each direction, see :class:`Backend`."""
+        out = self._run(projected, mixer, layout, directions, summed=False)
+        return tuple(part.view(*projected.shape[:-1], mixer.d_inner) for part in out.unbind())
+
+    def total(
+        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+    ) -> torch.Tensor:
+        """Sum of the outputs, see :class:`Backend`."""
+        out = self._run(projected, mixer, layout, directions, summed=True)
+        return out.view(*projected.shape[:-1], mixer.d_inner)
+
+    def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
+        """Normalised values, see :class:`Backend`."""
+        from ._triton._rms_norm import Normalise
+
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        with torch.cuda.device_of(x):
+            return Normalise.apply(x.flatten(0, -2), norm.weight, norm.eps, dtype).view(x.shape)
+
     @staticmethod
-    def obstacle(device: torch.device | None) -> str | None:
-        """Not usable yet."""
-        return "its kernels are not part of this version."
+    def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:
+        """A missing Triton, a device that is no recent NVIDIA GPU, or sizes that are no powers of two."""
+        if find_spec("triton") is None:
+            return (
+                "Triton is not installed; it comes with the CUDA builds of PyTorch for Linux, or `pip install triton`."
+            )
+        sizes = {} if config is None else {"headdim": config.headdim, "d_state": config.d_state}
+        for name, size in sizes.items():
+            if size < 16 or size & (size - 1):
+                return f"it needs {name} to be a power of two of at least 16, not {size}."
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        if device is None or (interpreted and device.type == "cpu"):
+            return None
+        if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < _CAPABILITY:
+            return f"it needs an NVIDIA GPU of compute capability {_CAPABILITY[0]}.{_CAPABILITY[1]} or newer."
+        return None
+
+    def _run(
+        self,
+        projected: torch.Tensor,
+        mixer: Mamba2Mixer,
+        layout: Layout,
+        directions: tuple[bool, ...],
+        *,
+        summed: bool,
+    ) -> torch.Tensor:
+        from ._triton._directions import Directions, Shape
+
+        shape = Shape(
+            heads=mixer.n_heads,
+            head_width=mixer.d_inner // mixer.n_heads,
+            state=mixer.d_state,
+            taps=mixer.conv1d.weight.shape[-1],
+            directions=directions,
+            summed=summed,
+            eps=mixer.norm.eps,
+        )
+        flat = projected.reshape(-1, projected.shape[-1]).contiguous()
+        bias = mixer.conv1d.bias
+        assert bias is not None
+        parameters = (mixer.conv1d.weight, bias, mixer.dt_bias, mixer.A_log, mixer.D, mixer.norm.weight)
+        # a program finds its device through torch's current one
+        with torch.cuda.device_of(flat):
+            return Directions.apply(flat, *parameters, shape, self._walk(layout, flat))
+
+    def _walk(self, layout: Layout, flat: torch.Tensor) -> Any:
+        """Tables of a batch, shared by its layers."""
+        from ._triton._walk import Walk
+
+        chunk = _CHUNK if flat.element_size() == 2 else _CHUNK_FLOAT32
+        walks = self._walks.setdefault(layout, {})
+        if chunk not in walks:
+            starts, lengths = layout.bounds
+            walks[chunk] = Walk(
+                starts.int(), lengths.int(), len(flat), chunk, _SEGMENT, layout.max_length, layout.mask is not None
+            )
+        return walks[chunk]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._config import GeneMambaConfig
     from ._layout import Layout
     from ._mixer import Mamba2Mixer
+    from ._norm import RMSNorm
 
 # the chunk that the kernels were written for; changes speed, not results
 _CHUNK_SIZE = 256
@@ -57,6 +58,10 @@ class MambaSsmBackend:
         """Sum of the outputs, see :class:`Backend`."""
         first, *rest = self(projected, mixer, layout, directions)
         return sum(rest, start=first)
+
+    def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
+        """Normalised values, see :class:`Backend`."""
+        return norm(x)
 
     @staticmethod
     def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:

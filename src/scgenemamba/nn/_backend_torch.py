@@ -12,8 +12,10 @@ from ._norm import rms_norm
 from ._ssd import ssd_chunked
 
 if TYPE_CHECKING:
+    from ._config import GeneMambaConfig
     from ._layout import Layout
     from ._mixer import Mamba2Mixer
+    from ._norm import RMSNorm
 
 
 class TorchBackend:
@@ -51,8 +53,12 @@ class TorchBackend:
         first, *rest = self(projected, mixer, layout, directions)
         return sum(rest, start=first)
 
+    def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
+        """Normalised values, see :class:`Backend`."""
+        return norm(x)
+
     @staticmethod
-    def obstacle(device: torch.device | None) -> str | None:
+    def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:
         """Nothing: it runs everywhere."""
         return None
 

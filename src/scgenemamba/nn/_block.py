@@ -36,7 +36,7 @@ class BiMambaBlock(nn.Module):
         super().__init__()
         self.fusion = config.fusion
         self.directions = (index % 2 == 1,) if config.fusion == "alternate" else (False, True)
-        self.norm = RMSNorm(config.d_model) if config.pre_norm else nn.Identity()
+        self.norm = RMSNorm(config.d_model) if config.pre_norm else None
         self.mixer = Mamba2Mixer(config)
         own = config.fusion in OF_BOTH and not config.shared_aggregator
         self.aggregator = make_aggregator(config.d_model) if own else None
@@ -61,7 +61,8 @@ class BiMambaBlock(nn.Module):
         -------
         ``(..., d)``
         """
-        projected, weight = self.mixer.in_proj(self.norm(x)), self.mixer.out_proj.weight
+        normed = x if self.norm is None else backend.norm(x, self.norm)
+        projected, weight = self.mixer.in_proj(normed), self.mixer.out_proj.weight
         if self.fusion in OF_SUM:
             total = backend.total(projected, self.mixer, layout, self.directions)
             return add_projected(x, total, weight, OF_SUM[self.fusion])

@@ -17,6 +17,7 @@ from ._norm import RMSNorm
 from ._pieces import cut_into_pieces
 
 if TYPE_CHECKING:
+    from ._backend import Backend
     from ._config import GeneMambaConfig
     from ._layout import Layout
 
@@ -101,9 +102,9 @@ class BiMambaEncoder(nn.Module):
             raise ValueError(msg)
         if not len(tokens):
             return self.embeddings(tokens)
-        if resolve_backend(self.backend, tokens.device).packs if packed is None else packed:
+        if self._backend(tokens.device).packs if packed is None else packed:
             return self._run(self._embed(tokens, masked), Packed(cu_seqlens))
-        pieces = cut_into_pieces(cu_seqlens, self._piece_tokens(tokens.device))
+        pieces = cut_into_pieces(cu_seqlens, self.tokens_of_a_piece(tokens.device))
         # embedded before cutting: each use of the table costs a gradient of its full size
         x = self._embed(tokens[pieces.source], None if masked is None else masked[pieces.source])
         parts = zip(pieces.split(x), pieces.layouts, strict=True)
@@ -113,18 +114,25 @@ class BiMambaEncoder(nn.Module):
         """Encode cells given side by side, ``(b, l)`` with their lengths ``(b,)``: hidden states ``(b, l, d)``."""
         return self._run(self._embed(tokens, None), Padded(lengths, tokens.shape[1]))
 
-    def _piece_tokens(self, device: torch.device) -> int:
+    def _backend(self, device: torch.device) -> Backend:
+        return resolve_backend(self.backend, device, self.config)
+
+    def tokens_of_a_piece(self, device: torch.device) -> int:
+        """Padded tokens that run through the layers at a time on a device."""
         return self.piece_tokens or _PIECE_TOKENS.get(device.type, _PIECE_TOKENS_ELSEWHERE)
 
     def _embed(self, tokens: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
         x = F.embedding(tokens, self.embeddings.weight)
-        return x if masked is None else torch.where(masked.unsqueeze(-1), self.mask_embedding, x)
+        if torch.is_autocast_enabled(x.device.type) and not torch.is_grad_enabled():
+            # without a gradient the residual stream too can do with half precision
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        return x if masked is None else torch.where(masked.unsqueeze(-1), self.mask_embedding.to(x.dtype), x)
 
     def _run(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        backend = resolve_backend(self.backend, x.device)
+        backend = self._backend(x.device)
         for layer in self.layers:
             inputs = (x, layout, backend, self.aggregator)
-            if self.recompute:
+            if self.recompute and torch.is_grad_enabled():
                 # a layer draws no random numbers
                 x = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:

@@ -44,7 +44,7 @@ def add_projected(
         flat = torch.addmm(x.flatten(0, -2), total.flatten(0, -2), weight.mT, beta=beta, alpha=alpha)
         return flat.view_as(x)
     # scaling the small weight spares a pass over the activations
-    return beta * x + F.linear(total, alpha * weight)
+    return torch.add(F.linear(total, alpha * weight), x, alpha=beta)
 
 
 def concat(

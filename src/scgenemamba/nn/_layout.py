@@ -53,6 +53,11 @@ class Padded:
         return torch.arange(self.max_length, device=self.lengths.device) < self.lengths[:, None]
 
     @property
+    def bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """First row of each sequence, and its number of tokens, ``(b,)`` each."""
+        return torch.arange(len(self.lengths), device=self.lengths.device) * self.max_length, self.lengths
+
+    @property
     def seq_idx(self) -> None:
         """No row holds more than one sequence."""
         return None
@@ -92,6 +97,17 @@ class Packed:
     def mask(self) -> None:
         """Nothing is padded."""
         return None
+
+    @property
+    def bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """First row of each sequence, and its number of tokens, ``(n,)`` each."""
+        return self.cu_seqlens[:-1], self.cu_seqlens.diff()
+
+    @cached_property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence; found out once, which waits for a GPU."""
+        lengths = self.cu_seqlens.diff()
+        return int(lengths.max()) if len(lengths) else 0
 
     @cached_property
     def seq_idx(self) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Kernels of the ``fused`` back-end; importing this package needs Triton."""

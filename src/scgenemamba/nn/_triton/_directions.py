@@ -1,0 +1,427 @@
+"""The kernels put together: all directions of a layer between its projections, with their gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch.autograd.function import once_differentiable
+
+from ._conv import convolve, convolve_gradient
+from ._gated_norm import gated_norm, gated_norm_gradient
+from ._scan import carry, scan
+from ._scan_gradient import scan_gradient
+from ._walk import Walk
+
+# sums over all rows are taken in this many parts, then added in a fixed order
+_PARTS = 256
+# one fixed configuration of each kernel: nobody waits for tuning
+_SCAN = {"num_warps": 4, "num_stages": 2}
+_CARRY = {"num_warps": 4, "num_stages": 2}
+_SCAN_GRADIENT = {"num_warps": 8, "num_stages": 1}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a layer, and which directions it reads.
+
+    Attributes
+    ----------
+    heads, head_width, state
+        Heads, channels of a head, and size of the state.
+    taps
+        Width of the convolution.
+    directions
+        For each output, whether the sequences are read from their ends: any of the two, or first forwards and then
+        backwards.
+    summed
+        Whether the outputs are summed.
+    eps
+        Added to the mean square by the normalisation.
+    """
+
+    heads: int
+    head_width: int
+    state: int
+    taps: int
+    directions: tuple[bool, ...]
+    summed: bool
+    eps: float
+
+    @property
+    def inner(self) -> int:
+        """Width of the outputs."""
+        return self.heads * self.head_width
+
+    @property
+    def channels(self) -> int:
+        """Channels that are convolved: x, B and C."""
+        return self.inner + 2 * self.state
+
+    @property
+    def directed(self) -> dict[str, int]:
+        """Which directions a kernel reads."""
+        return {"FIRST_REVERSE": int(self.directions[0])}
+
+
+class Directions(torch.autograd.Function):
+    """Convolution, scan and gated normalisation of ``(t, w)``: ``(t, inner)`` if summed, else ``(directions, t, inner)``.
+
+    Keeps the projections, the outputs of the scan and the states between chunks; the convolution is computed again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: torch.Tensor,
+        taps: torch.Tensor,
+        bias: torch.Tensor,
+        dt_bias: torch.Tensor,
+        A_log: torch.Tensor,
+        D: torch.Tensor,
+        norm_weight: torch.Tensor,
+        shape: Shape,
+        walk: Walk,
+    ) -> torch.Tensor:
+        xbc, dt = _convolve(projected, taps, bias, dt_bias, shape, walk, activate=True)
+        A = -A_log.float().exp()
+        with_gradient = any(ctx.needs_input_grad)
+        y, states = _scan(xbc, dt, A, D, shape, walk, keep_states=with_gradient)
+        out = _gated_norm(y, projected, norm_weight, shape)
+        if with_gradient:
+            ctx.save_for_backward(projected, taps, bias, dt_bias, A, D, norm_weight, y, states)
+            ctx.shape, ctx.walk = shape, walk
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        projected, taps, bias, dt_bias, A, D, norm_weight, y, states = ctx.saved_tensors
+        shape: Shape = ctx.shape
+        walk: Walk = ctx.walk
+        d_projected = torch.empty_like(projected)
+        d_y, d_norm_weight = _gated_norm_gradient(grad.contiguous(), y, projected, norm_weight, d_projected, shape)
+        pre, dt = _convolve(projected, taps, bias, dt_bias, shape, walk, activate=False)
+        d_pre, d_dt, d_A, d_D = _scan_gradient(pre, dt, A, D, states, d_y, shape, walk)
+        d_taps, d_bias = _convolve_gradient(projected, taps, d_pre, d_projected, shape, walk)
+        # the derivative of softplus(u), from its value: 1 - exp(-softplus(u))
+        d_raw = (d_dt * -torch.expm1(-dt)).mT
+        d_projected[:, -shape.heads :] = d_raw
+        return (
+            d_projected,
+            d_taps.view_as(taps).to(taps.dtype),
+            d_bias.to(bias.dtype),
+            d_raw.sum(0).to(dt_bias.dtype),
+            (d_A * A).to(A.dtype),
+            d_D.to(D.dtype),
+            d_norm_weight.to(norm_weight.dtype),
+            None,
+            None,
+        )
+
+
+def _empty(walk: Walk, like: torch.Tensor, *size: int) -> torch.Tensor:
+    """Room for values of all rows; what no kernel writes, padding, must be finite."""
+    return like.new_zeros(size) if walk.padded else like.new_empty(size)
+
+
+def _convolve(
+    projected: torch.Tensor,
+    taps: torch.Tensor,
+    bias: torch.Tensor,
+    dt_bias: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+    *,
+    activate: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Convolved ``(directions, t, channels)`` and step sizes ``(heads, t)``."""
+    n_rows = len(projected)
+    out = projected.new_empty(len(shape.directions), n_rows, shape.channels)
+    dt = projected.new_empty(shape.heads, n_rows, dtype=torch.float32)
+    rows, channels = 32, min(128, triton.next_power_of_2(shape.channels))
+    grid = (triton.cdiv(n_rows, rows), triton.cdiv(shape.channels, channels) + 1)
+    convolve[grid](
+        projected,
+        taps,
+        bias,
+        dt_bias,
+        walk.before,
+        walk.after,
+        out,
+        dt,
+        n_rows,
+        projected.shape[1],
+        shape.inner,
+        shape.channels,
+        shape.heads,
+        K=shape.taps,
+        N_DIRECTIONS=len(shape.directions),
+        ACTIVATE=activate,
+        ROWS=rows,
+        CHANNELS=channels,
+        HEADS=triton.next_power_of_2(shape.heads),
+        **shape.directed,
+    )
+    return out, dt
+
+
+def _convolve_gradient(
+    projected: torch.Tensor,
+    taps: torch.Tensor,
+    d_pre: torch.Tensor,
+    d_projected: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fill the columns of ``d_projected``; gradients of taps ``(channels, k)`` and bias."""
+    n_rows = len(projected)
+    rows, channels = 32, min(64, triton.next_power_of_2(shape.channels))
+    each = triton.cdiv(triton.cdiv(n_rows, _PARTS), rows) * rows
+    parts = triton.cdiv(n_rows, each)
+    d_taps = projected.new_empty(parts, shape.channels, shape.taps, dtype=torch.float32)
+    d_bias = projected.new_empty(parts, shape.channels, dtype=torch.float32)
+    convolve_gradient[(parts, triton.cdiv(shape.channels, channels))](
+        projected,
+        taps,
+        walk.before,
+        walk.after,
+        d_pre,
+        d_projected,
+        d_taps,
+        d_bias,
+        n_rows,
+        each,
+        projected.shape[1],
+        shape.inner,
+        shape.channels,
+        K=shape.taps,
+        TAPS=triton.next_power_of_2(shape.taps),
+        N_DIRECTIONS=len(shape.directions),
+        ROWS=rows,
+        CHANNELS=channels,
+        **shape.directed,
+    )
+    return d_taps.sum(0), d_bias.sum(0)
+
+
+def _scan(
+    xbc: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+    *,
+    keep_states: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs ``(directions, t, inner)``, and the state that enters each chunk (empty if not kept)."""
+    n_directions, n_rows = xbc.shape[:2]
+    y = _empty(walk, xbc, n_directions, n_rows, shape.inner)
+    states = _room_for_states(xbc, shape, walk) if keep_states else xbc.new_empty(0)
+    local = _local_states(xbc, xbc, dt, A, shape, walk, gradient=False)
+    scan[(shape.heads, walk.n_segments, n_directions)](
+        xbc,
+        dt,
+        A,
+        D,
+        *_tables(walk),
+        *local,
+        states,
+        y,
+        n_rows,
+        len(walk.starts),
+        walk.n_segments,
+        walk.n_chunks,
+        shape.heads,
+        walk.segment // walk.chunk,
+        LONG=walk.has_long,
+        STORE_STATES=keep_states,
+        N=shape.state,
+        P=shape.head_width,
+        Q=walk.chunk,
+        **shape.directed,
+        **_SCAN,
+    )
+    return y, states
+
+
+def _scan_gradient(
+    pre: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    states: torch.Tensor,
+    d_y: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of the values before SiLU, of the step sizes ``(heads, t)``, of A and of D."""
+    n_directions, n_rows = pre.shape[:2]
+    read = torch.nn.functional.silu(pre[..., shape.inner :])
+    local = _local_states(read, d_y, dt, A, shape, walk, gradient=True)
+    d_states = _room_for_states(pre, shape, walk)
+    _carry(read, d_y, dt, A, local, d_states, shape, walk, gradient=True, local_only=False)
+    d_pre = _empty(walk, pre, *pre.shape)
+    d_dt = _empty(walk, dt, n_directions, shape.heads, n_rows)
+    # entries beyond the last chunk stay zero
+    d_A, d_D = (dt.new_zeros(n_directions, walk.n_chunks, shape.heads) for _ in range(2))
+    scan_gradient[(walk.n_chunks, n_directions)](
+        pre,
+        dt,
+        A,
+        D,
+        walk.starts,
+        walk.lengths,
+        walk.first_chunk,
+        walk.chunk_sequence,
+        states,
+        d_states,
+        d_y,
+        d_pre,
+        d_dt,
+        d_A,
+        d_D,
+        n_rows,
+        len(walk.starts),
+        walk.n_chunks,
+        shape.heads,
+        N=shape.state,
+        P=shape.head_width,
+        Q=walk.chunk,
+        **shape.directed,
+        **_SCAN_GRADIENT,
+    )
+    return d_pre, d_dt.sum(0), d_A.sum((0, 1)), d_D.sum((0, 1))
+
+
+def _tables(walk: Walk) -> tuple[torch.Tensor, ...]:
+    return walk.starts, walk.lengths, walk.first_chunk, walk.first_segment, walk.segment_sequence, walk.order
+
+
+def _room_for_states(like: torch.Tensor, shape: Shape, walk: Walk) -> torch.Tensor:
+    n_directions = len(shape.directions)
+    return like.new_empty(n_directions, walk.n_chunks, shape.heads, shape.state, shape.head_width)
+
+
+def _local_states(
+    read: torch.Tensor,
+    values: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+    *,
+    gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each segment of long sequences leaves on its own, and its decay; empty if there are none."""
+    if not walk.has_long:
+        return dt.new_empty(0), dt.new_empty(0)
+    size = (len(shape.directions), walk.n_segments, shape.heads)
+    local = dt.new_empty(*size, shape.state, shape.head_width), dt.new_empty(size)
+    _carry(read, values, dt, A, local, read.new_empty(0), shape, walk, gradient=gradient, local_only=True)
+    return local
+
+
+def _carry(
+    read: torch.Tensor,
+    values: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    local: tuple[torch.Tensor, torch.Tensor],
+    states: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+    *,
+    gradient: bool,
+    local_only: bool,
+) -> None:
+    # x, B, C lie side by side going forwards; B and C against it
+    read_from = shape.state if gradient else shape.inner
+    carry[(shape.heads, walk.n_segments, len(shape.directions))](
+        read,
+        values,
+        dt,
+        A,
+        *_tables(walk),
+        *local,
+        states,
+        values.shape[1],
+        len(walk.starts),
+        walk.n_segments,
+        walk.n_chunks,
+        shape.heads,
+        walk.segment // walk.chunk,
+        read_from,
+        read.shape[-1],
+        values.shape[-1],
+        GRADIENT=gradient,
+        LOCAL=local_only,
+        LONG=walk.has_long,
+        N=shape.state,
+        P=shape.head_width,
+        Q=walk.chunk,
+        **shape.directed,
+        **_CARRY,
+    )
+
+
+def _gated_norm(y: torch.Tensor, projected: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
+    n_directions, n_rows, width = y.shape
+    out = y.new_empty((n_rows, width) if shape.summed else y.shape)
+    columns = triton.next_power_of_2(width)
+    rows = max(1, 2048 // columns)
+    gated_norm[(triton.cdiv(n_rows, rows),)](
+        y,
+        projected,
+        weight,
+        out,
+        n_rows,
+        projected.shape[1],
+        width,
+        shape.eps,
+        N_DIRECTIONS=n_directions,
+        SUMMED=shape.summed,
+        ROWS=rows,
+        COLUMNS=columns,
+    )
+    return out
+
+
+def _gated_norm_gradient(
+    grad: torch.Tensor,
+    y: torch.Tensor,
+    projected: torch.Tensor,
+    weight: torch.Tensor,
+    d_projected: torch.Tensor,
+    shape: Shape,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fill the gate's columns of ``d_projected``; gradients of ``y`` and of the weight."""
+    n_directions, n_rows, width = y.shape
+    d_y = torch.empty_like(y)
+    columns = triton.next_power_of_2(width)
+    rows = max(1, 2048 // columns)
+    each = triton.cdiv(triton.cdiv(n_rows, 4 * _PARTS), rows) * rows
+    parts = triton.cdiv(n_rows, each)
+    d_weight = y.new_empty(parts, width, dtype=torch.float32)
+    gated_norm_gradient[(parts,)](
+        y,
+        projected,
+        weight,
+        grad,
+        d_y,
+        d_projected,
+        d_weight,
+        n_rows,
+        each,
+        projected.shape[1],
+        width,
+        shape.eps,
+        N_DIRECTIONS=n_directions,
+        SUMMED=shape.summed,
+        ROWS=rows,
+        COLUMNS=columns,
+    )
+    return d_y, d_weight.sum(0)

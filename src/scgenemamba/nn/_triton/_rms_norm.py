@@ -1,0 +1,83 @@
+"""Root-mean-square normalisation in one pass, and its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch.autograd.function import once_differentiable
+
+# sums over all rows are taken in this many parts, then added in a fixed order
+_PARTS = 1024
+
+
+@triton.jit
+def _normalise(x, weight, out, n_rows, width, eps, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    column = tl.arange(0, COLUMNS)
+    mask = (row < n_rows)[:, None] & (column < width)[None, :]
+    at = row[:, None] * width + column[None, :]
+    values = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    w = tl.load(weight + column, mask=column < width, other=0.0).to(tl.float32)[None, :]
+    scale = tl.rsqrt(tl.sum(values * values, 1) / width + eps)[:, None]
+    tl.store(out + at, (values * scale * w).to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _normalise_gradient(
+    x, weight, grad, d_x, d_weight, n_rows, rows_each, width, eps, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    part = tl.program_id(0)
+    column = tl.arange(0, COLUMNS)
+    w = tl.load(weight + column, mask=column < width, other=0.0).to(tl.float32)[None, :]
+    d_w = tl.zeros([COLUMNS], tl.float32)
+    end = tl.minimum((part + 1) * rows_each, n_rows)
+    for first in range(part * rows_each, end, ROWS):
+        row = (first + tl.arange(0, ROWS)).to(tl.int64)
+        mask = (row < end)[:, None] & (column < width)[None, :]
+        at = row[:, None] * width + column[None, :]
+        values = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+        upper = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
+        scale = tl.rsqrt(tl.sum(values * values, 1) / width + eps)[:, None]
+        d_w += tl.sum(upper * values * scale, 0)
+        upper *= w
+        along = tl.sum(upper * values, 1)[:, None] / width
+        d = scale * (upper - values * (scale * scale * along))
+        tl.store(d_x + at, d.to(d_x.dtype.element_ty), mask=mask)
+    tl.store(d_weight + part * width + column, d_w, mask=column < width)
+
+
+class Normalise(torch.autograd.Function):
+    """RMSNorm of ``(t, d)`` with an output of the given type."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
+        n_rows, width = x.shape
+        out = torch.empty_like(x, dtype=dtype)
+        rows, columns = _tile(width)
+        _normalise[(triton.cdiv(n_rows, rows),)](x, weight, out, n_rows, width, eps, ROWS=rows, COLUMNS=columns)
+        ctx.save_for_backward(x, weight)
+        ctx.eps = eps
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        n_rows, width = x.shape
+        rows, columns = _tile(width)
+        each = triton.cdiv(triton.cdiv(n_rows, _PARTS), rows) * rows
+        parts = triton.cdiv(n_rows, each)
+        d_x = torch.empty_like(x)
+        d_weight = x.new_empty(parts, width, dtype=torch.float32)
+        _normalise_gradient[(parts,)](
+            x, weight, grad.contiguous(), d_x, d_weight, n_rows, each, width, ctx.eps, ROWS=rows, COLUMNS=columns
+        )
+        return d_x, d_weight.sum(0).to(weight.dtype), None, None
+
+
+def _tile(width: int) -> tuple[int, int]:
+    columns = triton.next_power_of_2(width)
+    return max(1, 2048 // columns), columns

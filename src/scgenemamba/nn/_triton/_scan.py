@@ -1,0 +1,201 @@
+"""The scan of Mamba-2: each program walks through a segment of a sequence, forwards or backwards, chunk by chunk.
+
+The formulas are those of :mod:`scgenemamba.nn._ssd`. Axes: rows of the batch ``t``, heads ``h``, channels of a head
+``P``, state ``N``, tokens of a chunk ``Q``.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+_LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def row_of(length, place, reverse):
+    """Row within its sequence of the token at a place, counted from the end at which the direction starts."""
+    return tl.where(reverse, length - 1 - place, place)
+
+
+@triton.jit
+def earlier_state(
+    local_states, local_decays, first, segment, head, direction, n_segments, n_heads, N: tl.constexpr, P: tl.constexpr
+):
+    """State, or its gradient, that enters a segment: what the segments before it leave."""
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    state = tl.zeros([N, P], tl.float32)
+    step = tl.where(segment < first, -1, 1)
+    for i in range(0, tl.abs(segment - first)):
+        place = ((direction * n_segments + first + i * step) * n_heads + head).to(tl.int64)
+        decay = tl.exp2(tl.load(local_decays + place))
+        state = state * decay + tl.load(local_states + place * N * P + n[:, None] * P + p[None, :])
+    return state
+
+
+@triton.jit
+def scan(
+    xbc,  # (N_DIRECTIONS, t, c): x of all heads, B, C
+    dt,  # (h, t) float32
+    A,  # (h,) float32
+    D,  # (h,) float32
+    starts,
+    lengths,
+    first_chunk,
+    first_segment,
+    segment_sequence,
+    order,
+    local_states,  # (N_DIRECTIONS, segments, h, N, P) float32, left by each segment alone
+    local_decays,  # (N_DIRECTIONS, segments, h) float32, binary logarithms
+    states,  # (N_DIRECTIONS, chunks, h, N, P), entering each chunk
+    y,  # (N_DIRECTIONS, t, h * P)
+    n_rows,
+    n_sequences,
+    n_segments,
+    n_chunks,
+    n_heads,
+    segment_chunks,
+    FIRST_REVERSE: tl.constexpr,
+    LONG: tl.constexpr,
+    STORE_STATES: tl.constexpr,
+    N: tl.constexpr,
+    P: tl.constexpr,
+    Q: tl.constexpr,
+):
+    """Outputs of all heads and directions."""
+    head, direction = tl.program_id(0), tl.program_id(2)
+    reverse = direction + FIRST_REVERSE == 1
+    segment = tl.load(order + tl.program_id(1))
+    sequence = tl.load(segment_sequence + segment)
+    if sequence >= n_sequences:
+        return
+    start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
+    own_first = tl.load(first_segment + sequence)
+    chunk_from = (segment - own_first) * segment_chunks
+    chunk_to = tl.minimum(chunk_from + segment_chunks, tl.cdiv(length, Q))
+    rate = tl.load(A + head) * _LOG2_E
+    skip = tl.load(D + head)
+    q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
+    # offsets within a sequence are small enough for 32 bits, those of the sequence itself are not
+    width = n_heads * P + 2 * N
+    plane = start + direction * n_rows.to(tl.int64)
+    xbc += plane * width
+    y += plane * (n_heads * P) + head * P
+    dt += start + head * n_rows.to(tl.int64)
+    states += ((direction * n_chunks + tl.load(first_chunk + sequence)) * n_heads + head).to(tl.int64) * (N * P)
+    if LONG:
+        state = earlier_state(
+            local_states, local_decays, own_first, segment, head, direction, n_segments, n_heads, N, P
+        )
+    else:
+        state = tl.zeros([N, P], tl.float32)
+    kind = xbc.dtype.element_ty
+    for chunk in range(chunk_from, chunk_to):
+        place = chunk * Q + q
+        inside = place < length
+        row = row_of(length, place, reverse)
+        step = tl.load(dt + row, mask=inside, other=0.0)
+        x = tl.load(xbc + head * P + row[:, None] * width + p[None, :], mask=inside[:, None], other=0.0)
+        b = tl.load(xbc + n_heads * P + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
+        c = tl.load(xbc + n_heads * P + N + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
+        s = tl.cumsum(step * rate, 0)
+        total = tl.sum(step * rate, 0)
+        if STORE_STATES:
+            entering = states + (chunk * n_heads).to(tl.int64) * (N * P) + n[:, None] * P + p[None, :]
+            tl.store(entering, state.to(states.dtype.element_ty))
+        scores = tl.dot(c, tl.trans(b), input_precision="ieee")
+        decay = tl.exp2(tl.minimum(s[:, None] - s[None, :], 0.0))
+        mix = tl.where(q[:, None] >= q[None, :], scores * decay, 0.0).to(kind)
+        xdt = (x.to(tl.float32) * step[:, None]).to(kind)
+        out = tl.dot(c, state.to(kind), input_precision="ieee") * tl.exp2(s)[:, None]
+        out = tl.dot(mix, xdt, acc=out, input_precision="ieee")
+        out += skip * x.to(tl.float32)
+        written = (x.to(tl.float32) * (step * tl.exp2(total - s))[:, None]).to(kind)
+        state = tl.dot(tl.trans(b), written, acc=state * tl.exp2(total), input_precision="ieee")
+        target = y + row[:, None] * (n_heads * P) + p[None, :]
+        tl.store(target, out.to(y.dtype.element_ty), mask=inside[:, None])
+
+
+@triton.jit
+def carry(
+    read,  # (N_DIRECTIONS, t, c): holds what weighs the values, from column ``read_from`` on
+    values,  # (N_DIRECTIONS, t, value_width)
+    dt,  # (h, t) float32
+    A,  # (h,) float32
+    starts,
+    lengths,
+    first_chunk,
+    first_segment,
+    segment_sequence,
+    order,
+    local_states,  # (N_DIRECTIONS, segments, h, N, P) float32
+    local_decays,  # (N_DIRECTIONS, segments, h) float32
+    states,  # (N_DIRECTIONS, chunks, h, N, P)
+    n_rows,
+    n_sequences,
+    n_segments,
+    n_chunks,
+    n_heads,
+    segment_chunks,
+    read_from,
+    read_width,
+    value_width,
+    FIRST_REVERSE: tl.constexpr,
+    GRADIENT: tl.constexpr,
+    LOCAL: tl.constexpr,
+    LONG: tl.constexpr,
+    N: tl.constexpr,
+    P: tl.constexpr,
+    Q: tl.constexpr,
+):
+    """States alone, or with ``GRADIENT`` the gradients of the states, which run against the order of the scan.
+
+    With ``LOCAL`` each segment starts from zero and leaves its result in ``local_states``; otherwise the gradient of
+    the state that leaves each chunk is stored in ``states``.
+    """
+    head, direction = tl.program_id(0), tl.program_id(2)
+    reverse = direction + FIRST_REVERSE == 1
+    segment = tl.load(order + tl.program_id(1))
+    sequence = tl.load(segment_sequence + segment)
+    if sequence >= n_sequences:
+        return
+    start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
+    own_first = tl.load(first_segment + sequence)
+    chunk_from = (segment - own_first) * segment_chunks
+    n_own = tl.minimum(segment_chunks, tl.cdiv(length, Q) - chunk_from)
+    rate = tl.load(A + head) * _LOG2_E
+    q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
+    if LONG and not LOCAL:
+        last = tl.load(first_segment + sequence + 1) - 1
+        edge = last if GRADIENT else own_first
+        state = earlier_state(local_states, local_decays, edge, segment, head, direction, n_segments, n_heads, N, P)
+    else:
+        state = tl.zeros([N, P], tl.float32)
+    kind = read.dtype.element_ty
+    plane = start + direction * n_rows.to(tl.int64)
+    read += plane * read_width + read_from
+    values += plane * value_width + head * P
+    dt += start + head * n_rows.to(tl.int64)
+    states += ((direction * n_chunks + tl.load(first_chunk + sequence)) * n_heads + head).to(tl.int64) * (N * P)
+    passed = 0.0
+    for i in range(0, n_own):
+        chunk = chunk_from + (n_own - 1 - i if GRADIENT else i)
+        place = chunk * Q + q
+        inside = place < length
+        row = row_of(length, place, reverse)
+        step = tl.load(dt + row, mask=inside, other=0.0)
+        r = tl.load(read + row[:, None] * read_width + n[None, :], mask=inside[:, None], other=0.0)
+        v = tl.load(values + row[:, None] * value_width + p[None, :], mask=inside[:, None], other=0.0)
+        s = tl.cumsum(step * rate, 0)
+        total = tl.sum(step * rate, 0)
+        if not LOCAL:
+            leaving = states + (chunk * n_heads).to(tl.int64) * (N * P) + n[:, None] * P + p[None, :]
+            tl.store(leaving, state.to(states.dtype.element_ty))
+        weight = tl.exp2(s) if GRADIENT else step * tl.exp2(total - s)
+        weighted = (v.to(tl.float32) * weight[:, None]).to(kind)
+        state = tl.dot(tl.trans(r), weighted, acc=state * tl.exp2(total), input_precision="ieee")
+        passed += total
+    if LOCAL:
+        number = ((direction * n_segments + segment) * n_heads + head).to(tl.int64)
+        tl.store(local_states + number * N * P + n[:, None] * P + p[None, :], state)
+        tl.store(local_decays + number, passed)
