@@ -11,26 +11,36 @@ from pathlib import Path
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``scgenemamba`` command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    from ._demo import run_demo
-
     try:
-        run_demo(
-            out=arguments.out,
-            data=arguments.data,
-            labels_key=arguments.labels,
-            batch_key=arguments.batch,
-            layer=arguments.layer,
-            use_raw=arguments.use_raw,
-            gene_key=arguments.gene_key,
-            preset=arguments.preset,
-            max_epochs=arguments.max_epochs,
-            n_seeds=arguments.seeds,
-        )
+        arguments.run(arguments)
     except (ValueError, KeyError, FileNotFoundError) as error:
         # these carry a message for the user; anything else is a defect and keeps its traceback
         sys.stderr.write(f"scgenemamba: {error.args[0] if error.args else error}\n")
         return 1
     return 0
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from ._demo import run_demo
+
+    run_demo(
+        out=arguments.out,
+        data=arguments.data,
+        labels_key=arguments.labels,
+        batch_key=arguments.batch,
+        layer=arguments.layer,
+        use_raw=arguments.use_raw,
+        gene_key=arguments.gene_key,
+        preset=arguments.preset,
+        max_epochs=arguments.max_epochs,
+        n_seeds=arguments.seeds,
+    )
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from ._info import run_info
+
+    run_info()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scgenemamba", description="GeneMamba: single-cell embedding and annotation.")
     parser.add_argument("--version", action="version", version=f"scgenemamba {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    info = commands.add_parser(
+        "info",
+        help="print versions, devices, and the back-end in use",
+        description="Print what is installed, the devices there are, and for the CPU and the first GPU which back-end "
+        "the model takes and why not the others. Worth adding to a bug report.",
+    )
+    info.set_defaults(run=_info)
     demo = commands.add_parser(
         "demo",
         help="train on a reference, annotate a query, and draw the result",
@@ -58,4 +75,5 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--seeds", type=int, default=1, help="repeat with several splits and report the mean (%(default)s)"
     )
+    demo.set_defaults(run=_demo)
     return parser
