@@ -68,6 +68,24 @@ def adata():
     return make_adata()
 
 
+@pytest.fixture
+def messages():
+    """Texts that the package logs; scvi-tools' logger hands nothing on to pytest's."""
+    import logging
+
+    from scgenemamba._logging import logger
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            texts.append(record.getMessage())
+
+    texts: list[str] = []
+    handler = Handler()
+    logger.addHandler(handler)
+    yield texts
+    logger.removeHandler(handler)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     """Same random numbers for every test, whatever ran before."""
