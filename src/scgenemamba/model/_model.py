@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import pandas as pd
 import rich.pretty  # noqa: F401  (scvi-tools 1.4 uses it without importing it)
 from scvi import settings
 from scvi.data.fields import BaseAnnDataField
+from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.utils import setup_anndata_dsp
 from scvi.utils._docstrings import devices_dsp
@@ -32,9 +35,11 @@ from ._dataset import CellManager
 from ._expression_field import ExpressionField
 from ._fields import BatchField, CategoricalCovariatesField, ContinuousCovariatesField, LabelsField, SizeFactorField
 from ._inference import InferenceMixin
+from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
 from ._module import GeneMambaModule
 from ._presets import resolve_preset
 from ._setup import resolve_likelihood, take_own_uuid
+from ._source import spread
 from ._training import PlainHistoryRunner, default_epochs, to_frames
 from ._validate import name_some
 
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
 
 # of fewer cells, a tenth is none
 _MIN_CELLS_FOR_VALIDATION = 10
+_CELLS_FOR_LENGTHS = 512
 
 
 class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
@@ -235,7 +241,7 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         validation_size: float | None = None,
         shuffle_set_split: bool = True,
         load_sparse_tensor: bool = False,
-        batch_size: int = 128,
+        batch_size: int | Literal["auto"] = "auto",
         early_stopping: bool = False,
         supervised: bool | None = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
@@ -250,7 +256,8 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Number of epochs. ``None`` takes as many as see 100,000 cells, at least 2 and at most 100.
+            Number of epochs. ``None`` takes as many as see 100,000 cells, at most 100 and at least 2; for more than
+            200,000 cells, one.
         %(param_accelerator)s
         %(param_devices)s
         train_size, validation_size, shuffle_set_split
@@ -258,7 +265,8 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         load_sparse_tensor
             Has no effect: batches are ragged tokens.
         batch_size
-            Cells per step.
+            Cells per step. ``"auto"`` takes 128, or the largest power of two below that for which there is memory.
+            Whatever the size, layers are computed twice where their results do not fit: slower, and equal.
         early_stopping
             Stop when ``validation_loss`` no longer falls.
         supervised
@@ -273,7 +281,8 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         Raises
         ------
         ValueError
-            If ``supervised=True`` without labels, or the data have batches that the decoder does not know.
+            If ``supervised=True`` without labels, the data have batches that the decoder does not know, or the batch
+            size is no positive number.
         """
         has_labels = "cell_type" in self.module.objectives
         if supervised and not has_labels:
@@ -289,27 +298,29 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             max_epochs = default_epochs(n_cells)
         if train_size is None and n_cells is not None and n_cells < _MIN_CELLS_FOR_VALIDATION:
             train_size = 1.0
+        batch_size = self._fit_into_memory(batch_size, accelerator, devices, trainer_kwargs.get("strategy"), datamodule)
         trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         # a model that was trained or loaded before is in evaluation mode, and Lightning leaves it there
         self.module.train()
         plan_kwargs = {"seed": int(settings.seed or 0), **(plan_kwargs or {})}
-        super().train(
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
-            validation_size=validation_size,
-            shuffle_set_split=shuffle_set_split,
-            load_sparse_tensor=load_sparse_tensor,
-            batch_size=batch_size,
-            early_stopping=early_stopping,
-            datasplitter_kwargs=datasplitter_kwargs,
-            plan_config=plan_config,
-            plan_kwargs=plan_kwargs,
-            datamodule=datamodule,
-            trainer_config=trainer_config,
-            **trainer_kwargs,
-        )
+        with out_of_memory_advice(f"Training with batch_size={batch_size}", SMALLER_TRAINING):
+            super().train(
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                train_size=train_size,
+                validation_size=validation_size,
+                shuffle_set_split=shuffle_set_split,
+                load_sparse_tensor=load_sparse_tensor,
+                batch_size=batch_size,
+                early_stopping=early_stopping,
+                datasplitter_kwargs=datasplitter_kwargs,
+                plan_config=plan_config,
+                plan_kwargs=plan_kwargs,
+                datamodule=datamodule,
+                trainer_config=trainer_config,
+                **trainer_kwargs,
+            )
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:
@@ -331,6 +342,32 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             names = obs.loc[unknown, key].unique() if key in obs else [f"no column {key!r}"]
             msg = f"The decoder does not know the batches {name_some(names)}. Embed these cells, or train a new model on them."
             raise ValueError(msg)
+
+    def _fit_into_memory(
+        self,
+        batch_size: int | Literal["auto"],
+        accelerator: str,
+        devices: int | list[int] | str,
+        strategy: Any,
+        datamodule: Any,
+    ) -> int:
+        """Cells per step; also decides whether layers are computed twice."""
+        if batch_size != "auto" and (not isinstance(batch_size, Integral) or batch_size < 1):
+            msg = f"`batch_size` must be 'auto' or a positive number of cells, got {batch_size!r}."
+            raise ValueError(msg)
+        if any(word in str(strategy) for word in ("fork", "notebook")):
+            # a process that has asked a GPU for its memory cannot be forked
+            return DEFAULT_BATCH_SIZE if batch_size == "auto" else batch_size
+        _, _, device = parse_device_args(accelerator, devices, return_device="torch")
+        if datamodule is None:
+            # tokens only
+            cells = self.adata_manager.create_torch_dataset(data_and_attributes=[])
+            some = cells[spread(self.adata.n_obs, _CELLS_FOR_LENGTHS)]
+            lengths = np.minimum(some["cu_seqlens"].diff().numpy(), self.module.config.max_tokens)
+        else:
+            lengths = np.array([self.module.config.max_tokens])
+        n_parameters = sum(p.numel() for p in self.module.parameters())
+        return fit_training(self.module.network.encoder, n_parameters, lengths, batch_size, device)
 
     def _objectives(self) -> dict[str, Objective]:
         return cast("dict[str, Objective]", dict(self.module.objectives.items()))
