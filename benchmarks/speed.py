@@ -5,7 +5,12 @@
 
 On a GPU: ``forward``, ``training`` (with gradients) and ``step`` (with the masked-gene loss and AdamW) of an encoder of 24
 layers x 512 in bfloat16, 32,768 tokens a batch; ``cold``, the first batch without compiled kernels; ``cells``, from AnnData
-to embeddings. Results are written after each part, so that a run that is cut short keeps what it has.
+to embeddings.
+
+On a CPU, in float32: ``block``, one layer; ``scaling``, time and memory of one cell against its length; ``preset``, the small
+preset from AnnData on; ``tokenizer``.
+
+Results are written after each part, so that a run that is cut short keeps what it has.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _speed import cells, cold, encoder
+from _speed import block, cells, cold, encoder, preset, scaling, tokens
 from _speed.bars import bars
 from _speed.figure import plot
 from _speed.results import Report, Result, device_name, versions
@@ -92,8 +97,29 @@ def run_cells(arguments: argparse.Namespace, report: Report) -> None:
     cells.measure(arguments.data, arguments.cells, torch.device(arguments.device), report)
 
 
+def run_block(arguments: argparse.Namespace, report: Report) -> None:
+    """One layer."""
+    block.measure(report, lengths=arguments.lengths or block.LENGTHS)
+
+
+def run_scaling(arguments: argparse.Namespace, report: Report) -> None:
+    """Time and memory against length."""
+    scaling.measure(report, lengths=arguments.lengths or scaling.LENGTHS)
+
+
+def run_preset(arguments: argparse.Namespace, report: Report) -> None:
+    """Small preset."""
+    preset.measure(report)
+
+
+def run_tokenizer(arguments: argparse.Namespace, report: Report) -> None:
+    """Tokenizer."""
+    tokens.measure(report)
+
+
 PARTS: dict[str, dict[str, Part]] = {
     "cuda": {**{part: partial(run_encoder, part) for part in encoder.TASKS}, "cold": run_cold, "cells": run_cells},
+    "cpu": {"block": run_block, "scaling": run_scaling, "preset": run_preset, "tokenizer": run_tokenizer},
 }
 
 if __name__ == "__main__":

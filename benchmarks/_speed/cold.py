@@ -29,8 +29,7 @@ def measure(device: str, report: Report) -> None:
         Takes the result.
     """
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "TRITON_CACHE_DIR": folder, "PYTHONPATH": os.pathsep.join(paths)}
+        environment = {**child_environment(), "TRITON_CACHE_DIR": folder}
         command = [sys.executable, "-m", "_speed.cold", device, repr(time.time())]
         child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if child.returncode:
@@ -41,6 +40,12 @@ def measure(device: str, report: Report) -> None:
     details = json.loads(child.stdout.strip().splitlines()[-1])
     waited = details["gradients_s"] - details["import_s"]
     report(Result(part="cold", what="first batch", rival="ours", length=2_048, seconds=waited, details=details))
+
+
+def child_environment() -> dict[str, str]:
+    """Environment in which a child process finds this package."""
+    paths = [str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def first_batches(device_name: str, started: float) -> dict[str, float]:

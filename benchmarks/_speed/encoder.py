@@ -40,10 +40,10 @@ class Batch:
 
 
 class Forward:
-    """Hidden states without gradients; parameters in bfloat16."""
+    """Hidden states without gradients."""
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = in_half(network)
+        self.network = network
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> None:
@@ -56,7 +56,7 @@ class Forward:
 
 
 class Training(Forward):
-    """Hidden states and the gradients of all parameters; parameters in bfloat16."""
+    """Hidden states and the gradients of all parameters."""
 
     @torch.enable_grad()
     def __call__(self, batch: Batch) -> None:
@@ -125,7 +125,9 @@ def measure(
         makers["BERT of Geneformer-V2"] = partial(bert_of_geneformer, config.n_tokens, max(lengths))
     notes["ours"] = next(f"{status.name} back-end" for status in backend_report(device) if status.chosen)
     torch.manual_seed(0)
-    tasks = {name: TASKS[part](make().to(device)) for name, make in makers.items()}
+    # a whole step needs float32 parameters and runs under autocast
+    convert = (lambda network: network) if part == "step" else in_half
+    tasks = {name: TASKS[part](convert(make().to(device))) for name, make in makers.items()}
     for length in lengths:
         batch = make_batch(config, length, batch_tokens, device)
         calls = {

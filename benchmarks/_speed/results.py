@@ -62,7 +62,7 @@ class Result:
         fields += [f"{name} {value}" for name in ("length", "width", "threads") if (value := getattr(self, name))]
         fields += [f"{value:,.0f} {unit}" for unit, value in self._rates() if value is not None]
         fields += [f"±{100 * self.spread / 2:.1f} %"] if self.spread is not None else []
-        fields += [f"{self.peak_bytes / 2**30:.2f} GiB"] if self.peak_bytes is not None else []
+        fields += [f"{self.peak_bytes / 2**20:,.0f} MiB"] if self.peak_bytes is not None else []
         fields += [f"{name} {value:.4g}" for name, value in self.details.items()]
         return " | ".join([*fields, self.note] if self.note else fields)
 

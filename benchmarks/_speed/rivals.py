@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,10 @@ from torch import nn
 
 from scgenemamba.nn import GeneMambaConfig, Mamba2Mixer, Padded
 from scgenemamba.nn._backend_mamba_ssm import load_kernels
+from scgenemamba.nn._norm import RMSNorm
 
-#: One direction of a layer: hidden states ``(b, l, d)`` to ``(b, l, d)``.
-Mix = Callable[[Mamba2Mixer, torch.Tensor], torch.Tensor]
+#: One direction of a layer: a mixer and hidden states ``(b, l, d)`` to ``(b, l, d)``.
+Mix = Callable[..., torch.Tensor]
 
 _EPS = 1e-5
 _HEAD = 64
@@ -62,9 +64,9 @@ class PaddedEncoder(nn.Module):
 class TwoPassLayer(nn.Module):
     """The published recipe: a whole mixer on the sequence, and once more on the reversed sequence."""
 
-    def __init__(self, mixer: nn.Module, width: int, mix: Callable[..., torch.Tensor]) -> None:
+    def __init__(self, norm: nn.Module, mixer: nn.Module, mix: Mix) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(width, eps=_EPS)
+        self.norm = norm
         self.mixer = mixer
         self.mix = mix
 
@@ -74,16 +76,44 @@ class TwoPassLayer(nn.Module):
         return x + 0.5 * (self.mix(self.mixer, u) + self.mix(self.mixer, u.flip(1)).flip(1))
 
 
-def two_pass(config: GeneMambaConfig, mix: Mix) -> PaddedEncoder:
-    """Encoder of :class:`TwoPassLayer` with the mixers of a configuration."""
-    layers: list[nn.Module] = [TwoPassLayer(Mamba2Mixer(config), config.d_model, mix) for _ in range(config.n_layers)]
-    return PaddedEncoder(config.n_tokens, config.d_model, layers, nn.RMSNorm(config.d_model, eps=_EPS))
+def two_pass(
+    config: GeneMambaConfig, mix: Mix, make_mixer: Callable[[GeneMambaConfig], nn.Module] = Mamba2Mixer
+) -> PaddedEncoder:
+    """Encoder of :class:`TwoPassLayer`; the norm is the faster one of the device that ``mix`` is for."""
+    norm = RMSNorm if mix in (mix_in_torch, mix_of_transformers) else partial(nn.RMSNorm, eps=_EPS)
+    width = config.d_model
+    layers: list[nn.Module] = [TwoPassLayer(norm(width), make_mixer(config), mix) for _ in range(config.n_layers)]
+    return PaddedEncoder(config.n_tokens, width, layers, norm(width))
 
 
 def mix_in_torch(mixer: Mamba2Mixer, u: torch.Tensor) -> torch.Tensor:
     """Our own code in plain PyTorch, in one direction."""
     batch, length, _ = u.shape
     return mixer(u, Padded(torch.full((batch,), length, device=u.device), length, full=True))
+
+
+def mix_of_transformers(mixer: nn.Module, u: torch.Tensor) -> torch.Tensor:
+    """The mixer of transformers, in one direction."""
+    return mixer(u)
+
+
+def mixer_of_transformers(config: GeneMambaConfig) -> nn.Module:
+    """Mixer of transformers; without kernels it runs in plain PyTorch, fastest with the chunk of our configuration."""
+    from transformers import Mamba2Config
+    from transformers.models.mamba2 import modeling_mamba2
+
+    theirs = Mamba2Config(
+        hidden_size=config.d_model,
+        num_heads=config.n_heads,
+        head_dim=config.headdim,
+        state_size=config.d_state,
+        n_groups=1,
+        expand=config.expand,
+        conv_kernel=config.d_conv,
+        chunk_size=config.chunk_size,
+        num_hidden_layers=config.n_layers,
+    )
+    return modeling_mamba2.Mamba2Mixer(theirs, layer_idx=0)
 
 
 def mix_by_steps(mixer: Mamba2Mixer, u: torch.Tensor) -> torch.Tensor:
