@@ -19,6 +19,7 @@ _CAPABILITY = (8, 0)
 # in half precision; full precision has no tensor cores and less room
 _CHUNK, _CHUNK_FLOAT32 = 64, 32
 _SEGMENT = 4096
+_LARGEST_CONV = 4
 
 
 class FusedBackend:
@@ -64,6 +65,8 @@ class FusedBackend:
         for name, size in sizes.items():
             if size < 16 or size & (size - 1):
                 return f"it needs {name} to be a power of two of at least 16, not {size}."
+        if config is not None and config.d_conv > _LARGEST_CONV:
+            return f"it needs d_conv to be at most {_LARGEST_CONV}, not {config.d_conv}."
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
         if device is None or (interpreted and device.type == "cpu"):
             return None

@@ -49,7 +49,8 @@ class BiMambaBlock(nn.Module):
         Parameters
         ----------
         x
-            Hidden states, ``(..., d)`` with the leading axes of the layout.
+            Hidden states, contiguous ``(..., d)`` with the leading axes of the layout; may be overwritten if no
+            gradient is asked for.
         layout
             How the tokens lie.
         backend

@@ -21,7 +21,7 @@ OF_SUM = MappingProxyType({"mean": (1.0, 0.5), "sum": (2.0, 1.0), "alternate": (
 def add_projected(
     x: torch.Tensor, total: torch.Tensor, weight: torch.Tensor, factors: tuple[float, float]
 ) -> torch.Tensor:
-    """Fuse from the sum of the directions.
+    """Fuse from the sum of the directions; without a gradient, ``x`` is overwritten where types allow.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ def add_projected(
     ``(..., d)``, of the type of ``x``.
     """
     beta, alpha = factors
-    if x.dtype == total.dtype and (x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type)):
-        # one pass: the sum is added where the product is written
-        flat = torch.addmm(x.flatten(0, -2), total.flatten(0, -2), weight.mT, beta=beta, alpha=alpha)
-        return flat.view_as(x)
+    if x.dtype == total.dtype and not torch.is_grad_enabled():
+        # the product is added where it is written, which spares two passes
+        x.flatten(0, -2).addmm_(total.flatten(0, -2), weight.mT.to(x.dtype), beta=beta, alpha=alpha)
+        return x
     # scaling the small weight spares a pass over the activations
     return torch.add(F.linear(total, alpha * weight), x, alpha=beta)
 

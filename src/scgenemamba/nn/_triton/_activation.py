@@ -6,12 +6,18 @@ import triton
 import triton.language as tl
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
 def sigmoid(x):
-    """Logistic function; the base-2 exponential is the one that the hardware has."""
-    return 1.0 / (1.0 + tl.exp2(-_LOG2_E * x))
+    """Logistic function, from the base-2 exponential and the reciprocal that the hardware has."""
+    denominator = 1.0 + tl.exp2(-_LOG2_E * x)
+    if _INTERPRETED:
+        return 1.0 / denominator
+    return tl.inline_asm_elementwise(
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [denominator], dtype=tl.float32, is_pure=True, pack=1
+    )
 
 
 @triton.jit
@@ -24,4 +30,4 @@ def silu(x):
 def silu_gradient(x):
     """Derivative of SiLU."""
     g = sigmoid(x)
-    return g * (1.0 + x * (1.0 - g))
+    return g + x * g * (1.0 - g)

@@ -11,16 +11,23 @@ from torch.autograd.function import once_differentiable
 
 from ._conv import convolve, convolve_gradient
 from ._gated_norm import gated_norm, gated_norm_gradient
-from ._scan import carry, scan
-from ._scan_gradient import scan_gradient
+from ._scan import carry, scan, step_sizes
+from ._scan_gradient import map_gradient, value_gradient
 from ._walk import Walk
 
 # sums over all rows are taken in this many parts, then added in a fixed order
 _PARTS = 256
 # one fixed configuration of each kernel: nobody waits for tuning
+_CONV = {"ROWS": 32, "CHANNELS": 128, "num_warps": 4}
+_CONV_GRADIENT = {"ROWS": 16, "CHANNELS": 64, "num_warps": 4}
 _SCAN = {"num_warps": 4, "num_stages": 2}
 _CARRY = {"num_warps": 4, "num_stages": 2}
-_SCAN_GRADIENT = {"num_warps": 8, "num_stages": 1}
+_VALUE_GRADIENT = {"num_warps": 4, "num_stages": 1}
+_MAP_GRADIENT = {"num_warps": 4, "num_stages": 2}
+
+
+#: Step sizes and decays, see :func:`_step_sizes`.
+Steps = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -85,36 +92,36 @@ class Directions(torch.autograd.Function):
         shape: Shape,
         walk: Walk,
     ) -> torch.Tensor:
-        xbc, dt = _convolve(projected, taps, bias, dt_bias, shape, walk, activate=True)
-        A = -A_log.float().exp()
         with_gradient = any(ctx.needs_input_grad)
-        y, states = _scan(xbc, dt, A, D, shape, walk, keep_states=with_gradient)
+        xbc = _convolve(projected, taps, bias, shape, walk, activate=True)
+        steps = _step_sizes(projected, dt_bias, A_log, shape, walk)
+        y, states = _scan(xbc, steps, D, shape, walk, keep_states=with_gradient)
         out = _gated_norm(y, projected, norm_weight, shape)
         if with_gradient:
-            ctx.save_for_backward(projected, taps, bias, dt_bias, A, D, norm_weight, y, states)
-            ctx.shape, ctx.walk = shape, walk
+            ctx.save_for_backward(projected, taps, bias, A_log, D, norm_weight, *steps, y, states)
+            ctx.shape, ctx.walk, ctx.type_of_dt_bias = shape, walk, dt_bias.dtype
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        projected, taps, bias, dt_bias, A, D, norm_weight, y, states = ctx.saved_tensors
+        projected, taps, bias, A_log, D, norm_weight, dt, decay, y, states = ctx.saved_tensors
         shape: Shape = ctx.shape
         walk: Walk = ctx.walk
         d_projected = torch.empty_like(projected)
         d_y, d_norm_weight = _gated_norm_gradient(grad.contiguous(), y, projected, norm_weight, d_projected, shape)
-        pre, dt = _convolve(projected, taps, bias, dt_bias, shape, walk, activate=False)
-        d_pre, d_dt, d_A, d_D = _scan_gradient(pre, dt, A, D, states, d_y, shape, walk)
+        pre = _convolve(projected, taps, bias, shape, walk, activate=False)
+        d_pre, d_dt, d_A_log, d_D = _scan_gradient(pre, (dt, decay), A_log, D, states, d_y, shape, walk)
         d_taps, d_bias = _convolve_gradient(projected, taps, d_pre, d_projected, shape, walk)
         # the derivative of softplus(u), from its value: 1 - exp(-softplus(u))
         d_raw = (d_dt * -torch.expm1(-dt)).mT
         d_projected[:, -shape.heads :] = d_raw
         return (
             d_projected,
-            d_taps.view_as(taps).to(taps.dtype),
+            d_taps.mT.reshape(taps.shape).to(taps.dtype),
             d_bias.to(bias.dtype),
-            d_raw.sum(0).to(dt_bias.dtype),
-            (d_A * A).to(A.dtype),
+            d_raw.sum(0).to(ctx.type_of_dt_bias),
+            d_A_log.to(A_log.dtype),
             d_D.to(D.dtype),
             d_norm_weight.to(norm_weight.dtype),
             None,
@@ -122,50 +129,36 @@ class Directions(torch.autograd.Function):
         )
 
 
-def _empty(walk: Walk, like: torch.Tensor, *size: int) -> torch.Tensor:
+def _empty(walk: Walk, like: torch.Tensor, *size: int, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Room for values of all rows; what no kernel writes, padding, must be finite."""
-    return like.new_zeros(size) if walk.padded else like.new_empty(size)
+    return like.new_zeros(size, dtype=dtype) if walk.padded else like.new_empty(size, dtype=dtype)
 
 
 def _convolve(
-    projected: torch.Tensor,
-    taps: torch.Tensor,
-    bias: torch.Tensor,
-    dt_bias: torch.Tensor,
-    shape: Shape,
-    walk: Walk,
-    *,
-    activate: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Convolved ``(directions, t, channels)`` and step sizes ``(heads, t)``."""
+    projected: torch.Tensor, taps: torch.Tensor, bias: torch.Tensor, shape: Shape, walk: Walk, *, activate: bool
+) -> torch.Tensor:
+    """Convolved ``(directions, t, channels)``."""
     n_rows = len(projected)
     out = projected.new_empty(len(shape.directions), n_rows, shape.channels)
-    dt = projected.new_empty(shape.heads, n_rows, dtype=torch.float32)
-    rows, channels = 32, min(128, triton.next_power_of_2(shape.channels))
-    grid = (triton.cdiv(n_rows, rows), triton.cdiv(shape.channels, channels) + 1)
+    grid = (triton.cdiv(n_rows, _CONV["ROWS"]), triton.cdiv(shape.channels, _CONV["CHANNELS"]))
     convolve[grid](
         projected,
         taps,
         bias,
-        dt_bias,
         walk.before,
         walk.after,
         out,
-        dt,
         n_rows,
         projected.shape[1],
         shape.inner,
         shape.channels,
-        shape.heads,
         K=shape.taps,
         N_DIRECTIONS=len(shape.directions),
         ACTIVATE=activate,
-        ROWS=rows,
-        CHANNELS=channels,
-        HEADS=triton.next_power_of_2(shape.heads),
         **shape.directed,
+        **_CONV,
     )
-    return out, dt
+    return out
 
 
 def _convolve_gradient(
@@ -176,12 +169,12 @@ def _convolve_gradient(
     shape: Shape,
     walk: Walk,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fill the columns of ``d_projected``; gradients of taps ``(channels, k)`` and bias."""
+    """Fill the columns of ``d_projected``; gradients of taps ``(k, channels)`` and bias."""
     n_rows = len(projected)
-    rows, channels = 32, min(64, triton.next_power_of_2(shape.channels))
+    rows, channels = _CONV_GRADIENT["ROWS"], _CONV_GRADIENT["CHANNELS"]
     each = triton.cdiv(triton.cdiv(n_rows, _PARTS), rows) * rows
     parts = triton.cdiv(n_rows, each)
-    d_taps = projected.new_empty(parts, shape.channels, shape.taps, dtype=torch.float32)
+    d_taps = projected.new_empty(parts, shape.taps, shape.channels, dtype=torch.float32)
     d_bias = projected.new_empty(parts, shape.channels, dtype=torch.float32)
     convolve_gradient[(parts, triton.cdiv(shape.channels, channels))](
         projected,
@@ -198,34 +191,53 @@ def _convolve_gradient(
         shape.inner,
         shape.channels,
         K=shape.taps,
-        TAPS=triton.next_power_of_2(shape.taps),
         N_DIRECTIONS=len(shape.directions),
-        ROWS=rows,
-        CHANNELS=channels,
         **shape.directed,
+        **_CONV_GRADIENT,
     )
     return d_taps.sum(0), d_bias.sum(0)
 
 
+def _step_sizes(
+    projected: torch.Tensor, dt_bias: torch.Tensor, A_log: torch.Tensor, shape: Shape, walk: Walk
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Step sizes ``(heads, t)``, and decays from the start of each chunk ``(directions, heads, t)``."""
+    n_directions, n_rows = len(shape.directions), len(projected)
+    dt = _empty(walk, projected, shape.heads, n_rows, dtype=torch.float32)
+    decay = _empty(walk, projected, n_directions, shape.heads, n_rows, dtype=torch.float32)
+    step_sizes[(walk.n_chunks, n_directions)](
+        projected,
+        dt_bias,
+        A_log,
+        walk.starts,
+        walk.lengths,
+        walk.first_chunk,
+        walk.chunk_sequence,
+        dt,
+        decay,
+        n_rows,
+        len(walk.starts),
+        projected.shape[1],
+        shape.inner + shape.channels,
+        shape.heads,
+        HEADS=triton.next_power_of_2(shape.heads),
+        Q=walk.chunk,
+        **shape.directed,
+    )
+    return dt, decay
+
+
 def _scan(
-    xbc: torch.Tensor,
-    dt: torch.Tensor,
-    A: torch.Tensor,
-    D: torch.Tensor,
-    shape: Shape,
-    walk: Walk,
-    *,
-    keep_states: bool,
+    xbc: torch.Tensor, steps: Steps, D: torch.Tensor, shape: Shape, walk: Walk, *, keep_states: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Outputs ``(directions, t, inner)``, and the state that enters each chunk (empty if not kept)."""
     n_directions, n_rows = xbc.shape[:2]
     y = _empty(walk, xbc, n_directions, n_rows, shape.inner)
     states = _room_for_states(xbc, shape, walk) if keep_states else xbc.new_empty(0)
-    local = _local_states(xbc, xbc, dt, A, shape, walk, gradient=False)
+    local = _local_states(xbc, xbc, steps, shape, walk, gradient=False)
     scan[(shape.heads, walk.n_segments, n_directions)](
         xbc,
-        dt,
-        A,
+        *steps,
         D,
         *_tables(walk),
         *local,
@@ -250,51 +262,49 @@ def _scan(
 
 def _scan_gradient(
     pre: torch.Tensor,
-    dt: torch.Tensor,
-    A: torch.Tensor,
+    steps: Steps,
+    A_log: torch.Tensor,
     D: torch.Tensor,
     states: torch.Tensor,
     d_y: torch.Tensor,
     shape: Shape,
     walk: Walk,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of the values before SiLU, of the step sizes ``(heads, t)``, of A and of D."""
+    """Gradients of the values before SiLU, of the step sizes ``(heads, t)``, of ``A_log`` and of ``D``."""
     n_directions, n_rows = pre.shape[:2]
-    read = torch.nn.functional.silu(pre[..., shape.inner :])
-    local = _local_states(read, d_y, dt, A, shape, walk, gradient=True)
+    maps = torch.nn.functional.silu(pre[..., shape.inner :]).contiguous()
+    local = _local_states(maps, d_y, steps, shape, walk, gradient=True)
     d_states = _room_for_states(pre, shape, walk)
-    _carry(read, d_y, dt, A, local, d_states, shape, walk, gradient=True, local_only=False)
+    _carry(maps, d_y, steps, local, d_states, shape, walk, gradient=True, local_only=False)
     d_pre = _empty(walk, pre, *pre.shape)
-    d_dt = _empty(walk, dt, n_directions, shape.heads, n_rows)
+    d_dt = _empty(walk, steps[0], n_directions, shape.heads, n_rows)
     # entries beyond the last chunk stay zero
-    d_A, d_D = (dt.new_zeros(n_directions, walk.n_chunks, shape.heads) for _ in range(2))
-    scan_gradient[(walk.n_chunks, n_directions)](
+    d_A_log, d_D = (d_dt.new_zeros(n_directions, walk.n_chunks, shape.heads) for _ in range(2))
+    tables = (walk.starts, walk.lengths, walk.first_chunk, walk.chunk_sequence)
+    sizes = (n_rows, len(walk.starts), walk.n_chunks, shape.heads)
+    constants = {"N": shape.state, "P": shape.head_width, "Q": walk.chunk, **shape.directed}
+    value_gradient[(shape.heads, walk.n_chunks, n_directions)](
         pre,
-        dt,
-        A,
+        maps,
+        *steps,
+        A_log,
         D,
-        walk.starts,
-        walk.lengths,
-        walk.first_chunk,
-        walk.chunk_sequence,
+        *tables,
         states,
         d_states,
         d_y,
         d_pre,
         d_dt,
-        d_A,
+        d_A_log,
         d_D,
-        n_rows,
-        len(walk.starts),
-        walk.n_chunks,
-        shape.heads,
-        N=shape.state,
-        P=shape.head_width,
-        Q=walk.chunk,
-        **shape.directed,
-        **_SCAN_GRADIENT,
+        *sizes,
+        **constants,
+        **_VALUE_GRADIENT,
     )
-    return d_pre, d_dt.sum(0), d_A.sum((0, 1)), d_D.sum((0, 1))
+    map_gradient[(walk.n_chunks, n_directions)](
+        pre, maps, *steps, *tables, states, d_states, d_y, d_pre, *sizes, **constants, **_MAP_GRADIENT
+    )
+    return d_pre, d_dt.sum(0), d_A_log.sum((0, 1)), d_D.sum((0, 1))
 
 
 def _tables(walk: Walk) -> tuple[torch.Tensor, ...]:
@@ -307,29 +317,22 @@ def _room_for_states(like: torch.Tensor, shape: Shape, walk: Walk) -> torch.Tens
 
 
 def _local_states(
-    read: torch.Tensor,
-    values: torch.Tensor,
-    dt: torch.Tensor,
-    A: torch.Tensor,
-    shape: Shape,
-    walk: Walk,
-    *,
-    gradient: bool,
+    read: torch.Tensor, values: torch.Tensor, steps: Steps, shape: Shape, walk: Walk, *, gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What each segment of long sequences leaves on its own, and its decay; empty if there are none."""
+    dt = steps[0]
     if not walk.has_long:
         return dt.new_empty(0), dt.new_empty(0)
     size = (len(shape.directions), walk.n_segments, shape.heads)
     local = dt.new_empty(*size, shape.state, shape.head_width), dt.new_empty(size)
-    _carry(read, values, dt, A, local, read.new_empty(0), shape, walk, gradient=gradient, local_only=True)
+    _carry(read, values, steps, local, read.new_empty(0), shape, walk, gradient=gradient, local_only=True)
     return local
 
 
 def _carry(
     read: torch.Tensor,
     values: torch.Tensor,
-    dt: torch.Tensor,
-    A: torch.Tensor,
+    steps: Steps,
     local: tuple[torch.Tensor, torch.Tensor],
     states: torch.Tensor,
     shape: Shape,
@@ -343,8 +346,7 @@ def _carry(
     carry[(shape.heads, walk.n_segments, len(shape.directions))](
         read,
         values,
-        dt,
-        A,
+        *steps,
         *_tables(walk),
         *local,
         states,

@@ -19,10 +19,61 @@ def row_of(length, place, reverse):
 
 
 @triton.jit
-def earlier_state(
-    local_states, local_decays, first, segment, head, direction, n_segments, n_heads, N: tl.constexpr, P: tl.constexpr
+def step_sizes(
+    projected,  # (t, width)
+    dt_bias,  # (h,)
+    A_log,  # (h,)
+    starts,
+    lengths,
+    first_chunk,
+    chunk_sequence,
+    dt,  # (h, t) float32
+    decay,  # (N_DIRECTIONS, h, t) float32
+    n_rows,
+    n_sequences,
+    width,
+    first,
+    n_heads,
+    FIRST_REVERSE: tl.constexpr,
+    HEADS: tl.constexpr,
+    Q: tl.constexpr,
 ):
-    """State, or its gradient, that enters a segment: what the segments before it leave."""
+    """Step sizes, and the binary logarithm of the decay from the start of a chunk to each of its tokens."""
+    number, direction = tl.program_id(0), tl.program_id(1)
+    sequence = tl.load(chunk_sequence + number)
+    if sequence >= n_sequences:
+        return
+    start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
+    place = (number - tl.load(first_chunk + sequence)) * Q + tl.arange(0, Q)
+    row = start + row_of(length, place, direction + FIRST_REVERSE == 1)
+    head = tl.arange(0, HEADS)
+    mask = (place < length)[:, None] & (head < n_heads)[None, :]
+    raw = tl.load(projected + first + row.to(tl.int64)[:, None] * width + head[None, :], mask=mask, other=0.0)
+    raw = raw.to(tl.float32) + tl.load(dt_bias + head, mask=head < n_heads, other=0.0).to(tl.float32)[None, :]
+    # as torch's softplus: the identity where the exponential would overflow
+    step = tl.where(raw > 20.0, raw, tl.log(1.0 + tl.exp(tl.minimum(raw, 20.0))))
+    step = tl.where(mask, step, 0.0)
+    rate = -tl.exp(tl.load(A_log + head, mask=head < n_heads, other=0.0).to(tl.float32)) * _LOG2_E
+    at = head[None, :] * n_rows.to(tl.int64) + row[:, None]
+    tl.store(decay + direction * n_heads * n_rows.to(tl.int64) + at, tl.cumsum(step * rate[None, :], 0), mask=mask)
+    if direction == 0:
+        tl.store(dt + at, step, mask=mask)
+
+
+@triton.jit
+def earlier_state(
+    local_states,
+    local_decays,
+    first,
+    segment,
+    head,
+    direction,
+    n_segments,
+    n_heads,
+    N: tl.constexpr,
+    P: tl.constexpr,
+):
+    """State, or its gradient, that enters a segment: what the segments between ``first`` and it leave."""
     n, p = tl.arange(0, N), tl.arange(0, P)
     state = tl.zeros([N, P], tl.float32)
     step = tl.where(segment < first, -1, 1)
@@ -37,8 +88,8 @@ def earlier_state(
 def scan(
     xbc,  # (N_DIRECTIONS, t, c): x of all heads, B, C
     dt,  # (h, t) float32
-    A,  # (h,) float32
-    D,  # (h,) float32
+    decay,  # (N_DIRECTIONS, h, t) float32
+    D,  # (h,)
     starts,
     lengths,
     first_chunk,
@@ -73,8 +124,7 @@ def scan(
     own_first = tl.load(first_segment + sequence)
     chunk_from = (segment - own_first) * segment_chunks
     chunk_to = tl.minimum(chunk_from + segment_chunks, tl.cdiv(length, Q))
-    rate = tl.load(A + head) * _LOG2_E
-    skip = tl.load(D + head)
+    skip = tl.load(D + head).to(tl.float32)
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     # offsets within a sequence are small enough for 32 bits, those of the sequence itself are not
     width = n_heads * P + 2 * N
@@ -82,6 +132,7 @@ def scan(
     xbc += plane * width
     y += plane * (n_heads * P) + head * P
     dt += start + head * n_rows.to(tl.int64)
+    decay += start + (direction * n_heads + head) * n_rows.to(tl.int64)
     states += ((direction * n_chunks + tl.load(first_chunk + sequence)) * n_heads + head).to(tl.int64) * (N * P)
     if LONG:
         state = earlier_state(
@@ -95,33 +146,32 @@ def scan(
         inside = place < length
         row = row_of(length, place, reverse)
         step = tl.load(dt + row, mask=inside, other=0.0)
+        s = tl.load(decay + row, mask=inside, other=0.0)
+        through = tl.load(decay + row_of(length, tl.minimum(chunk * Q + Q, length) - 1, reverse))
         x = tl.load(xbc + head * P + row[:, None] * width + p[None, :], mask=inside[:, None], other=0.0)
         b = tl.load(xbc + n_heads * P + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
         c = tl.load(xbc + n_heads * P + N + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
-        s = tl.cumsum(step * rate, 0)
-        total = tl.sum(step * rate, 0)
         if STORE_STATES:
             entering = states + (chunk * n_heads).to(tl.int64) * (N * P) + n[:, None] * P + p[None, :]
             tl.store(entering, state.to(states.dtype.element_ty))
-        scores = tl.dot(c, tl.trans(b), input_precision="ieee")
-        decay = tl.exp2(tl.minimum(s[:, None] - s[None, :], 0.0))
-        mix = tl.where(q[:, None] >= q[None, :], scores * decay, 0.0).to(kind)
-        xdt = (x.to(tl.float32) * step[:, None]).to(kind)
         out = tl.dot(c, state.to(kind), input_precision="ieee") * tl.exp2(s)[:, None]
-        out = tl.dot(mix, xdt, acc=out, input_precision="ieee")
-        out += skip * x.to(tl.float32)
-        written = (x.to(tl.float32) * (step * tl.exp2(total - s))[:, None]).to(kind)
-        state = tl.dot(tl.trans(b), written, acc=state * tl.exp2(total), input_precision="ieee")
+        # step sizes and D weigh the small matrix, so that x is used as it was read
+        mix = tl.dot(c, tl.trans(b), input_precision="ieee")
+        mix *= tl.exp2(tl.minimum(s[:, None] - s[None, :], 0.0)) * step[None, :]
+        mix = tl.where(q[:, None] >= q[None, :], mix, 0.0) + tl.where(q[:, None] == q[None, :], skip, 0.0)
+        out = tl.dot(mix.to(kind), x, acc=out, input_precision="ieee")
+        written = (b.to(tl.float32) * (step * tl.exp2(through - s))[:, None]).to(kind)
+        state = tl.dot(tl.trans(written), x, acc=state * tl.exp2(through), input_precision="ieee")
         target = y + row[:, None] * (n_heads * P) + p[None, :]
         tl.store(target, out.to(y.dtype.element_ty), mask=inside[:, None])
 
 
 @triton.jit
 def carry(
-    read,  # (N_DIRECTIONS, t, c): holds what weighs the values, from column ``read_from`` on
+    read,  # (N_DIRECTIONS, t, read_width): what maps the values to the state, from column ``read_from`` on
     values,  # (N_DIRECTIONS, t, value_width)
     dt,  # (h, t) float32
-    A,  # (h,) float32
+    decay,  # (N_DIRECTIONS, h, t) float32
     starts,
     lengths,
     first_chunk,
@@ -163,7 +213,6 @@ def carry(
     own_first = tl.load(first_segment + sequence)
     chunk_from = (segment - own_first) * segment_chunks
     n_own = tl.minimum(segment_chunks, tl.cdiv(length, Q) - chunk_from)
-    rate = tl.load(A + head) * _LOG2_E
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     if LONG and not LOCAL:
         last = tl.load(first_segment + sequence + 1) - 1
@@ -176,6 +225,7 @@ def carry(
     read += plane * read_width + read_from
     values += plane * value_width + head * P
     dt += start + head * n_rows.to(tl.int64)
+    decay += start + (direction * n_heads + head) * n_rows.to(tl.int64)
     states += ((direction * n_chunks + tl.load(first_chunk + sequence)) * n_heads + head).to(tl.int64) * (N * P)
     passed = 0.0
     for i in range(0, n_own):
@@ -183,18 +233,20 @@ def carry(
         place = chunk * Q + q
         inside = place < length
         row = row_of(length, place, reverse)
-        step = tl.load(dt + row, mask=inside, other=0.0)
+        s = tl.load(decay + row, mask=inside, other=0.0)
+        through = tl.load(decay + row_of(length, tl.minimum(chunk * Q + Q, length) - 1, reverse))
         r = tl.load(read + row[:, None] * read_width + n[None, :], mask=inside[:, None], other=0.0)
         v = tl.load(values + row[:, None] * value_width + p[None, :], mask=inside[:, None], other=0.0)
-        s = tl.cumsum(step * rate, 0)
-        total = tl.sum(step * rate, 0)
         if not LOCAL:
             leaving = states + (chunk * n_heads).to(tl.int64) * (N * P) + n[:, None] * P + p[None, :]
             tl.store(leaving, state.to(states.dtype.element_ty))
-        weight = tl.exp2(s) if GRADIENT else step * tl.exp2(total - s)
-        weighted = (v.to(tl.float32) * weight[:, None]).to(kind)
-        state = tl.dot(tl.trans(r), weighted, acc=state * tl.exp2(total), input_precision="ieee")
-        passed += total
+        if GRADIENT:
+            weight = tl.exp2(s)
+        else:
+            weight = tl.load(dt + row, mask=inside, other=0.0) * tl.exp2(through - s)
+        weighted = (r.to(tl.float32) * weight[:, None]).to(kind)
+        state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision="ieee")
+        passed += through
     if LOCAL:
         number = ((direction * n_segments + segment) * n_heads + head).to(tl.int64)
         tl.store(local_states + number * N * P + n[:, None] * P + p[None, :], state)
