@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import pandas as pd
 import torch
 
 from scgenemamba.tokens import Vocabulary
+from scgenemamba.train import announce_duration
 
 from ._constants import LABELS_KEY
+from ._loading import CellLoader
+from ._memory import out_of_memory_advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -122,18 +126,25 @@ class InferenceMixin:
         self._check_if_trained(warn=False)
         if dataloader is None:
             adata = self._validate_anndata(adata)
-            # tokens only: what the decoder learns from takes longer to read
             dataloader = self._make_data_loader(
-                adata=adata, indices=indices, batch_size=batch_size, data_and_attributes=[]
+                adata=adata,
+                indices=indices,
+                batch_size=batch_size,
+                data_loader_class=CellLoader,
+                device=self.device,
+                data_and_attributes=[],  # tokens only
             )
         elif adata is not None or indices is not None:
             msg = "Give either `dataloader`, or `adata` and `indices`."
             raise ValueError(msg)
         self.module.eval()
         rows = []
-        for batch in dataloader:
-            sequences = {key: batch[key].to(self.device) for key in ("tokens", "cu_seqlens")}
-            rows.append(read(self.module(sequences)).float().cpu().numpy())
+        # an iterator of unknown length counts as zero
+        batches = announce_duration(dataloader, length_hint(dataloader) or None, "Embedding")
+        with out_of_memory_advice("Embedding", "Use a smaller `batch_size`."):
+            for batch in batches:
+                sequences = {key: batch[key].to(self.device, non_blocking=True) for key in ("tokens", "cu_seqlens")}
+                rows.append(read(self.module(sequences)).float().cpu().numpy())
         if not rows:
             msg = "There are no cells to read: `indices` or `dataloader` is empty."
             raise ValueError(msg)
