@@ -110,11 +110,20 @@ def _checked_pass(
     kept, empty = [], []
     for rows, chunk in reader.chunks():
         check_chunk(rows, chunk, adata, var)
-        counts = to_token_space(counts_from(chunk, scale), token_ids, vocabulary.n_tokens)
-        empty.append(rows[np.diff(counts.indptr) == 0])
-        kept.append(counts[np.isin(rows, sample_rows)])
+        empty.append(rows[~_express_any(chunk, token_ids)])
+        sample = chunk[np.isin(rows, sample_rows)]
+        kept.append(to_token_space(counts_from(sample, scale), token_ids, vocabulary.n_tokens))
     warn_empty_cells(np.concatenate(empty) if empty else np.arange(0), adata)
     return sp.vstack(kept, format="csr"), scale
+
+
+def _express_any(chunk: sp.csr_matrix, token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Which cells express a gene of the vocabulary."""
+    expressed = (chunk.data > 0) & (token_ids >= 0)[chunk.indices]
+    filled = np.diff(chunk.indptr) > 0
+    result = np.zeros(chunk.shape[0], dtype=bool)
+    result[filled] = np.logical_or.reduceat(expressed, chunk.indptr[:-1][filled])
+    return result
 
 
 def _report_overlap(names: npt.NDArray[np.object_], token_ids: npt.NDArray[np.int32], vocabulary: Vocabulary) -> None:

@@ -92,8 +92,8 @@ class RowReader:
     def chunks(self) -> Iterator[tuple[npt.NDArray[np.int64], sp.csr_matrix]]:
         """Row numbers and values of consecutive pieces, bounded in memory."""
         for start in range(0, self.n_rows, CELLS_PER_CHUNK):
-            rows = np.arange(start, min(start + CELLS_PER_CHUNK, self.n_rows))
-            yield rows, self(rows)
+            end = min(start + CELLS_PER_CHUNK, self.n_rows)
+            yield np.arange(start, end), sp.csr_matrix(self._matrix[start:end])
 
     def sample(self, n_cells: int) -> sp.csr_matrix:
         """At most ``n_cells`` rows, evenly spread."""
