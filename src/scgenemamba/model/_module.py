@@ -32,6 +32,11 @@ class GeneMambaModule(BaseModuleClass):
         Settings of the objectives.
     backend
         Implementation of the scan.
+
+    Attributes
+    ----------
+    half_precision
+        Run the encoder in bfloat16 on GPUs.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class GeneMambaModule(BaseModuleClass):
     ) -> None:
         super().__init__()
         self.config = config
+        self.half_precision = True
         self.network = GeneMambaNetwork(config, backend)
         objectives: dict[str, Objective] = {
             "counts": CountsGivenBatch(
@@ -92,7 +98,7 @@ class GeneMambaModule(BaseModuleClass):
             bool ``(t,)``, tokens to hide, ``None`` for none.
         """
         device = batch["tokens"].device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda" and self.training):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda" and self.half_precision):
             return self.network(batch["tokens"], batch["cu_seqlens"], masked)
 
     def forward(self, batch: CellBatch) -> Encoded:

@@ -47,12 +47,12 @@ class FusedBackend:
 
     def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
         """Normalised values, see :class:`Backend`."""
-        from ._triton._rms_norm import Normalise
+        from ._triton._rms_norm import rms_norm
 
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         with torch.cuda.device_of(x):
-            return Normalise.apply(x.flatten(0, -2), norm.weight, norm.eps, dtype).view(x.shape)
+            return rms_norm(x.flatten(0, -2), norm.weight, norm.eps, dtype).view(x.shape)
 
     @staticmethod
     def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:
@@ -83,7 +83,7 @@ class FusedBackend:
         *,
         summed: bool,
     ) -> torch.Tensor:
-        from ._triton._directions import Directions, Shape
+        from ._triton._directions import Shape, run
 
         shape = Shape(
             heads=mixer.n_heads,
@@ -100,7 +100,7 @@ class FusedBackend:
         parameters = (mixer.conv1d.weight, bias, mixer.dt_bias, mixer.A_log, mixer.D, mixer.norm.weight)
         # a program finds its device through torch's current one
         with torch.cuda.device_of(flat):
-            return Directions.apply(flat, *parameters, shape, self._walk(layout, flat))
+            return run(flat, *parameters, shape, self._walk(layout, flat))
 
     def _walk(self, layout: Layout, flat: torch.Tensor) -> Any:
         """Tables of a batch, shared by its layers."""

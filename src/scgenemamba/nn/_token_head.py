@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 _INITIAL_STD = 0.02
-# small enough for a CPU's cache, large enough for a GPU's products
-_LOGIT_BYTES = 16 * 2**20
+# small enough for a CPU's cache; a GPU wants large products
+_LOGIT_BYTES = {"cpu": 16 * 2**20}
+_LOGIT_BYTES_ELSEWHERE = 512 * 2**20
 
 
 class TokenHead(nn.Module):
@@ -28,7 +29,7 @@ class TokenHead(nn.Module):
     Attributes
     ----------
     chunk_rows
-        Rows whose logits exist at a time.
+        Rows whose logits exist at a time, ``None`` for what suits the device.
     """
 
     def __init__(self, d_model: int, n_tokens: int, *, tied: torch.Tensor | None = None) -> None:
@@ -43,11 +44,16 @@ class TokenHead(nn.Module):
         if tied is None:
             nn.init.normal_(self.weight, std=_INITIAL_STD)
         self.bias = nn.Parameter(torch.zeros(n_tokens))
-        self.chunk_rows = max(1, _LOGIT_BYTES // (4 * n_tokens))
+        self.chunk_rows: int | None = None
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map hidden states ``(..., d)`` to logits ``(..., n_tokens)``."""
         return F.linear(hidden, self.weight, self.bias)
+
+    def rows_at_a_time(self, device: torch.device) -> int:
+        """Rows whose logits exist at a time on a device."""
+        logit_bytes = _LOGIT_BYTES.get(device.type, _LOGIT_BYTES_ELSEWHERE)
+        return self.chunk_rows or max(1, logit_bytes // (4 * len(self.weight)))
 
     def loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy in nats; zero if there are no rows.
@@ -65,9 +71,9 @@ class TokenHead(nn.Module):
         """
         if not len(targets):
             return hidden.sum() * 0.0
-        total = _SummedCrossEntropy.apply(
-            hidden, self.weight, self.bias, targets, self.chunk_rows, torch.is_grad_enabled()
-        )
+        logit_bytes = _LOGIT_BYTES.get(hidden.device.type, _LOGIT_BYTES_ELSEWHERE)
+        chunk_rows = self.chunk_rows or max(1, logit_bytes // (4 * len(self.weight)))
+        total = _SummedCrossEntropy.apply(hidden, self.weight, self.bias, targets, chunk_rows, torch.is_grad_enabled())
         return total / len(targets)
 
 
@@ -89,22 +95,29 @@ class _SummedCrossEntropy(torch.autograd.Function):
         with_gradients: bool,
     ) -> torch.Tensor:
         accurate = torch.promote_types(hidden.dtype, weight.dtype)
+        # products on a GPU run in the type of the hidden states, as under autocast; softmax and sums do not
+        kind = hidden.dtype if hidden.is_cuda else accurate
         total = torch.zeros((), dtype=accurate, device=hidden.device)
         gradients = [torch.zeros_like(t, dtype=accurate) for t in (hidden, weight, bias)] if with_gradients else []
         with torch.autocast(hidden.device.type, enabled=False):
+            matrix = weight.to(kind)
             for start in range(0, len(targets), chunk_rows):
-                rows = hidden[start : start + chunk_rows].to(accurate)
+                rows = hidden[start : start + chunk_rows].to(kind)
                 wanted = targets[start : start + chunk_rows].unsqueeze(-1)
-                logits = F.linear(rows, weight, bias)
+                logits = F.linear(rows, matrix, bias.to(kind)).to(accurate)
                 log_sum = logits.logsumexp(-1, keepdim=True)
                 total += (log_sum - logits.gather(-1, wanted)).sum()
                 if with_gradients:
                     # softmax minus one at the target: the gradient of the logits
                     slope = logits.sub_(log_sum).exp_()
                     slope.scatter_add_(-1, wanted, slope.new_full(wanted.shape, -1.0))
-                    torch.mm(slope, weight, out=gradients[0][start : start + chunk_rows])
-                    gradients[1].addmm_(slope.T, rows)
                     gradients[2] += slope.sum(0)
+                    slope = slope.to(kind)
+                    gradients[0][start : start + chunk_rows] = slope @ matrix
+                    if kind == accurate:
+                        gradients[1].addmm_(slope.T, rows)
+                    else:
+                        gradients[1] += slope.T @ rows
         ctx.save_for_backward(*gradients)
         ctx.dtype = hidden.dtype
         return total

@@ -15,8 +15,9 @@ def sigmoid(x):
     denominator = 1.0 + tl.exp2(-_LOG2_E * x)
     if _INTERPRETED:
         return 1.0 / denominator
+    # called impure, or the compiler would compute it anew for each layout that it wants the result in
     return tl.inline_asm_elementwise(
-        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [denominator], dtype=tl.float32, is_pure=True, pack=1
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [denominator], dtype=tl.float32, is_pure=False, pack=1
     )
 
 
@@ -27,7 +28,6 @@ def silu(x):
 
 
 @triton.jit
-def silu_gradient(x):
-    """Derivative of SiLU."""
-    g = sigmoid(x)
-    return g + x * g * (1.0 - g)
+def silu_gradient(x, gate):
+    """Derivative of SiLU, given ``gate = sigmoid(x)``."""
+    return gate + x * gate * (1.0 - gate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -18,16 +18,20 @@ from ._walk import Walk
 # sums over all rows are taken in this many parts, then added in a fixed order
 _PARTS = 256
 # one fixed configuration of each kernel: nobody waits for tuning
-_CONV = {"ROWS": 32, "CHANNELS": 128, "num_warps": 4}
-_CONV_GRADIENT = {"ROWS": 16, "CHANNELS": 64, "num_warps": 4}
+_CONV = {"ROWS": 64, "CHANNELS": 64, "num_warps": 4}
+_CONV_GRADIENT = {"ROWS": 32, "CHANNELS": 32, "num_warps": 4}
 _SCAN = {"num_warps": 4, "num_stages": 2}
 _CARRY = {"num_warps": 4, "num_stages": 2}
 _VALUE_GRADIENT = {"num_warps": 4, "num_stages": 1}
-_MAP_GRADIENT = {"num_warps": 4, "num_stages": 2}
+_MAP_GRADIENT = {"num_warps": 8, "num_stages": 1}
 
 
-#: Step sizes and decays, see :func:`_step_sizes`.
-Steps = tuple[torch.Tensor, torch.Tensor]
+class Steps(NamedTuple):
+    """Step sizes and decays as :func:`step_sizes` makes them, ``(directions, chunks, heads, chunk)`` each."""
+
+    dt: torch.Tensor
+    decay: torch.Tensor
+    entry: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -73,54 +77,74 @@ class Shape:
         return {"FIRST_REVERSE": int(self.directions[0])}
 
 
-class Directions(torch.autograd.Function):
-    """Convolution, scan and gated normalisation of ``(t, w)``: ``(t, inner)`` if summed, else ``(directions, t, inner)``.
+def run(
+    projected: torch.Tensor,
+    taps: torch.Tensor,
+    bias: torch.Tensor,
+    dt_bias: torch.Tensor,
+    A_log: torch.Tensor,
+    D: torch.Tensor,
+    norm_weight: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+) -> torch.Tensor:
+    """Convolution, scan and gated normalisation of ``(t, w)``: ``(t, inner)`` if summed, else ``(directions, t, inner)``."""
+    inputs = (projected, taps, bias, dt_bias, A_log, D, norm_weight)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+        return _Directions.apply(*inputs, shape, walk)
+    return _forward(*inputs, shape, walk, keep_states=False)[0]
 
-    Keeps the projections, the outputs of the scan and the states between chunks; the convolution is computed again.
-    """
+
+def _forward(
+    projected: torch.Tensor,
+    taps: torch.Tensor,
+    bias: torch.Tensor,
+    dt_bias: torch.Tensor,
+    A_log: torch.Tensor,
+    D: torch.Tensor,
+    norm_weight: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+    *,
+    keep_states: bool,
+) -> tuple[torch.Tensor, Steps, torch.Tensor, torch.Tensor]:
+    """Output, steps, outputs of the scan, and states between chunks."""
+    xbc = _convolve(projected, taps, bias, shape, walk, activate=True)
+    steps = _step_sizes(projected, dt_bias, A_log, shape, walk)
+    y, states = _scan(xbc, steps, D, shape, walk, keep_states=keep_states)
+    return _gated_norm(y, projected, norm_weight, shape), steps, y, states
+
+
+class _Directions(torch.autograd.Function):
+    """Keeps the projections, the outputs of the scan and the states between chunks; convolves again."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        projected: torch.Tensor,
-        taps: torch.Tensor,
-        bias: torch.Tensor,
-        dt_bias: torch.Tensor,
-        A_log: torch.Tensor,
-        D: torch.Tensor,
-        norm_weight: torch.Tensor,
-        shape: Shape,
-        walk: Walk,
-    ) -> torch.Tensor:
-        with_gradient = any(ctx.needs_input_grad)
-        xbc = _convolve(projected, taps, bias, shape, walk, activate=True)
-        steps = _step_sizes(projected, dt_bias, A_log, shape, walk)
-        y, states = _scan(xbc, steps, D, shape, walk, keep_states=with_gradient)
-        out = _gated_norm(y, projected, norm_weight, shape)
-        if with_gradient:
-            ctx.save_for_backward(projected, taps, bias, A_log, D, norm_weight, *steps, y, states)
-            ctx.shape, ctx.walk, ctx.type_of_dt_bias = shape, walk, dt_bias.dtype
+    def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
+        *inputs, shape, walk = arguments
+        out, steps, y, states = _forward(*inputs, shape, walk, keep_states=True)
+        projected, taps, bias, dt_bias, A_log, D, norm_weight = inputs
+        ctx.save_for_backward(projected, taps, bias, A_log, D, norm_weight, *steps, y, states)
+        ctx.shape, ctx.walk, ctx.type_of_dt_bias = shape, walk, dt_bias.dtype
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        projected, taps, bias, A_log, D, norm_weight, dt, decay, y, states = ctx.saved_tensors
+        projected, taps, bias, A_log, D, norm_weight, dt, decay, entry, y, states = ctx.saved_tensors
         shape: Shape = ctx.shape
         walk: Walk = ctx.walk
         d_projected = torch.empty_like(projected)
         d_y, d_norm_weight = _gated_norm_gradient(grad.contiguous(), y, projected, norm_weight, d_projected, shape)
         pre = _convolve(projected, taps, bias, shape, walk, activate=False)
-        d_pre, d_dt, d_A_log, d_D = _scan_gradient(pre, (dt, decay), A_log, D, states, d_y, shape, walk)
+        steps = Steps(dt, decay, entry)
+        d_pre, d_raw, d_A_log, d_D = _scan_gradient(pre, steps, A_log, D, states, d_y, shape, walk)
         d_taps, d_bias = _convolve_gradient(projected, taps, d_pre, d_projected, shape, walk)
-        # the derivative of softplus(u), from its value: 1 - exp(-softplus(u))
-        d_raw = (d_dt * -torch.expm1(-dt)).mT
-        d_projected[:, -shape.heads :] = d_raw
+        d_projected[:, -shape.heads :] = d_raw.mT
         return (
             d_projected,
             d_taps.mT.reshape(taps.shape).to(taps.dtype),
             d_bias.to(bias.dtype),
-            d_raw.sum(0).to(ctx.type_of_dt_bias),
+            d_raw.sum(1).to(ctx.type_of_dt_bias),
             d_A_log.to(A_log.dtype),
             d_D.to(D.dtype),
             d_norm_weight.to(norm_weight.dtype),
@@ -198,14 +222,11 @@ def _convolve_gradient(
     return d_taps.sum(0), d_bias.sum(0)
 
 
-def _step_sizes(
-    projected: torch.Tensor, dt_bias: torch.Tensor, A_log: torch.Tensor, shape: Shape, walk: Walk
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Step sizes ``(heads, t)``, and decays from the start of each chunk ``(directions, heads, t)``."""
-    n_directions, n_rows = len(shape.directions), len(projected)
-    dt = _empty(walk, projected, shape.heads, n_rows, dtype=torch.float32)
-    decay = _empty(walk, projected, n_directions, shape.heads, n_rows, dtype=torch.float32)
-    step_sizes[(walk.n_chunks, n_directions)](
+def _step_sizes(projected: torch.Tensor, dt_bias: torch.Tensor, A_log: torch.Tensor, shape: Shape, walk: Walk) -> Steps:
+    """Step sizes and decays of all chunks."""
+    size = (len(shape.directions), walk.n_chunks, shape.heads, walk.chunk)
+    steps = Steps(*projected.new_empty(3, *size, dtype=torch.float32).unbind())
+    step_sizes[size[1::-1]](
         projected,
         dt_bias,
         A_log,
@@ -213,10 +234,9 @@ def _step_sizes(
         walk.lengths,
         walk.first_chunk,
         walk.chunk_sequence,
-        dt,
-        decay,
-        n_rows,
+        *steps,
         len(walk.starts),
+        walk.n_chunks,
         projected.shape[1],
         shape.inner + shape.channels,
         shape.heads,
@@ -224,7 +244,7 @@ def _step_sizes(
         Q=walk.chunk,
         **shape.directed,
     )
-    return dt, decay
+    return steps
 
 
 def _scan(
@@ -237,7 +257,8 @@ def _scan(
     local = _local_states(xbc, xbc, steps, shape, walk, gradient=False)
     scan[(shape.heads, walk.n_segments, n_directions)](
         xbc,
-        *steps,
+        steps.decay,
+        steps.entry,
         D,
         *_tables(walk),
         *local,
@@ -270,23 +291,24 @@ def _scan_gradient(
     shape: Shape,
     walk: Walk,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of the values before SiLU, of the step sizes ``(heads, t)``, of ``A_log`` and of ``D``."""
+    """Gradients of the values before SiLU, of the step sizes before softplus ``(heads, t)``, of ``A_log`` and of ``D``."""
     n_directions, n_rows = pre.shape[:2]
     maps = torch.nn.functional.silu(pre[..., shape.inner :]).contiguous()
     local = _local_states(maps, d_y, steps, shape, walk, gradient=True)
     d_states = _room_for_states(pre, shape, walk)
     _carry(maps, d_y, steps, local, d_states, shape, walk, gradient=True, local_only=False)
     d_pre = _empty(walk, pre, *pre.shape)
-    d_dt = _empty(walk, steps[0], n_directions, shape.heads, n_rows)
+    d_raw = _empty(walk, pre, n_directions, shape.heads, n_rows, dtype=torch.float32)
     # entries beyond the last chunk stay zero
-    d_A_log, d_D = (d_dt.new_zeros(n_directions, walk.n_chunks, shape.heads) for _ in range(2))
+    d_A_log, d_D = (d_raw.new_zeros(n_directions, walk.n_chunks, shape.heads) for _ in range(2))
     tables = (walk.starts, walk.lengths, walk.first_chunk, walk.chunk_sequence)
     sizes = (n_rows, len(walk.starts), walk.n_chunks, shape.heads)
     constants = {"N": shape.state, "P": shape.head_width, "Q": walk.chunk, **shape.directed}
     value_gradient[(shape.heads, walk.n_chunks, n_directions)](
         pre,
         maps,
-        *steps,
+        steps.dt,
+        steps.decay,
         A_log,
         D,
         *tables,
@@ -294,7 +316,7 @@ def _scan_gradient(
         d_states,
         d_y,
         d_pre,
-        d_dt,
+        d_raw,
         d_A_log,
         d_D,
         *sizes,
@@ -302,9 +324,20 @@ def _scan_gradient(
         **_VALUE_GRADIENT,
     )
     map_gradient[(walk.n_chunks, n_directions)](
-        pre, maps, *steps, *tables, states, d_states, d_y, d_pre, *sizes, **constants, **_MAP_GRADIENT
+        pre,
+        maps,
+        steps.dt,
+        steps.decay,
+        *tables,
+        states,
+        d_states,
+        d_y,
+        d_pre,
+        *sizes,
+        **constants,
+        **_MAP_GRADIENT,
     )
-    return d_pre, d_dt.sum(0), d_A_log.sum((0, 1)), d_D.sum((0, 1))
+    return d_pre, d_raw.sum(0), d_A_log.sum((0, 1)), d_D.sum((0, 1))
 
 
 def _tables(walk: Walk) -> tuple[torch.Tensor, ...]:
@@ -320,11 +353,11 @@ def _local_states(
     read: torch.Tensor, values: torch.Tensor, steps: Steps, shape: Shape, walk: Walk, *, gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What each segment of long sequences leaves on its own, and its decay; empty if there are none."""
-    dt = steps[0]
+    decay = steps.decay
     if not walk.has_long:
-        return dt.new_empty(0), dt.new_empty(0)
+        return decay.new_empty(0), decay.new_empty(0)
     size = (len(shape.directions), walk.n_segments, shape.heads)
-    local = dt.new_empty(*size, shape.state, shape.head_width), dt.new_empty(size)
+    local = decay.new_empty(*size, shape.state, shape.head_width), decay.new_empty(size)
     _carry(read, values, steps, local, read.new_empty(0), shape, walk, gradient=gradient, local_only=True)
     return local
 
@@ -346,7 +379,8 @@ def _carry(
     carry[(shape.heads, walk.n_segments, len(shape.directions))](
         read,
         values,
-        *steps,
+        steps.decay,
+        steps.entry,
         *_tables(walk),
         *local,
         states,

@@ -49,15 +49,25 @@ def _normalise_gradient(
     tl.store(d_weight + part * width + column, d_w, mask=column < width)
 
 
-class Normalise(torch.autograd.Function):
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
     """RMSNorm of ``(t, d)`` with an output of the given type."""
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return _RMSNorm.apply(x, weight, eps, dtype)
+    return _forward(x, weight, eps, dtype)
 
+
+def _forward(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
+    n_rows, width = x.shape
+    out = torch.empty_like(x, dtype=dtype)
+    rows, columns = _tile(width)
+    _normalise[(triton.cdiv(n_rows, rows),)](x, weight, out, n_rows, width, eps, ROWS=rows, COLUMNS=columns)
+    return out
+
+
+class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
-        n_rows, width = x.shape
-        out = torch.empty_like(x, dtype=dtype)
-        rows, columns = _tile(width)
-        _normalise[(triton.cdiv(n_rows, rows),)](x, weight, out, n_rows, width, eps, ROWS=rows, COLUMNS=columns)
+        out = _forward(x, weight, eps, dtype)
         ctx.save_for_backward(x, weight)
         ctx.eps = eps
         return out

@@ -27,10 +27,11 @@ def step_sizes(
     lengths,
     first_chunk,
     chunk_sequence,
-    dt,  # (h, t) float32
-    decay,  # (N_DIRECTIONS, h, t) float32
-    n_rows,
+    dt,  # (N_DIRECTIONS, chunks, h, Q) float32
+    decay,  # (N_DIRECTIONS, chunks, h, Q) float32
+    entry,  # (N_DIRECTIONS, chunks, h, Q) float32
     n_sequences,
+    n_chunks,
     width,
     first,
     n_heads,
@@ -38,26 +39,32 @@ def step_sizes(
     HEADS: tl.constexpr,
     Q: tl.constexpr,
 ):
-    """Step sizes, and the binary logarithm of the decay from the start of a chunk to each of its tokens."""
+    """Step sizes ``dt`` of each chunk, and binary logarithms of decays.
+
+    ``decay`` is that from the chunk's start to a token; ``entry`` is ``decay`` over ``dt``, so that a token enters
+    what another one reads with the factor ``2 ** (decay - entry)``. Places behind the end take no step.
+    """
     number, direction = tl.program_id(0), tl.program_id(1)
     sequence = tl.load(chunk_sequence + number)
     if sequence >= n_sequences:
         return
     start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
-    place = (number - tl.load(first_chunk + sequence)) * Q + tl.arange(0, Q)
+    q, head = tl.arange(0, Q), tl.arange(0, HEADS)
+    place = (number - tl.load(first_chunk + sequence)) * Q + q
     row = start + row_of(length, place, direction + FIRST_REVERSE == 1)
-    head = tl.arange(0, HEADS)
-    mask = (place < length)[:, None] & (head < n_heads)[None, :]
+    own = head < n_heads
+    mask = (place < length)[:, None] & own[None, :]
     raw = tl.load(projected + first + row.to(tl.int64)[:, None] * width + head[None, :], mask=mask, other=0.0)
-    raw = raw.to(tl.float32) + tl.load(dt_bias + head, mask=head < n_heads, other=0.0).to(tl.float32)[None, :]
+    raw = raw.to(tl.float32) + tl.load(dt_bias + head, mask=own, other=0.0).to(tl.float32)[None, :]
     # as torch's softplus: the identity where the exponential would overflow
     step = tl.where(raw > 20.0, raw, tl.log(1.0 + tl.exp(tl.minimum(raw, 20.0))))
     step = tl.where(mask, step, 0.0)
-    rate = -tl.exp(tl.load(A_log + head, mask=head < n_heads, other=0.0).to(tl.float32)) * _LOG2_E
-    at = head[None, :] * n_rows.to(tl.int64) + row[:, None]
-    tl.store(decay + direction * n_heads * n_rows.to(tl.int64) + at, tl.cumsum(step * rate[None, :], 0), mask=mask)
-    if direction == 0:
-        tl.store(dt + at, step, mask=mask)
+    rate = -tl.exp(tl.load(A_log + head, mask=own, other=0.0).to(tl.float32)) * _LOG2_E
+    s = tl.cumsum(step * rate[None, :], 0)
+    at = ((direction * n_chunks + number).to(tl.int64) * n_heads + head)[None, :] * Q + q[:, None]
+    tl.store(dt + at, step, mask=own[None, :])
+    tl.store(decay + at, s, mask=own[None, :])
+    tl.store(entry + at, s - tl.log2(step), mask=own[None, :])
 
 
 @triton.jit
@@ -87,8 +94,8 @@ def earlier_state(
 @triton.jit
 def scan(
     xbc,  # (N_DIRECTIONS, t, c): x of all heads, B, C
-    dt,  # (h, t) float32
-    decay,  # (N_DIRECTIONS, h, t) float32
+    decay,  # (N_DIRECTIONS, chunks, h, Q) float32
+    entry,  # (N_DIRECTIONS, chunks, h, Q) float32
     D,  # (h,)
     starts,
     lengths,
@@ -131,9 +138,10 @@ def scan(
     plane = start + direction * n_rows.to(tl.int64)
     xbc += plane * width
     y += plane * (n_heads * P) + head * P
-    dt += start + head * n_rows.to(tl.int64)
-    decay += start + (direction * n_heads + head) * n_rows.to(tl.int64)
-    states += ((direction * n_chunks + tl.load(first_chunk + sequence)) * n_heads + head).to(tl.int64) * (N * P)
+    index = (direction * n_chunks + tl.load(first_chunk + sequence)).to(tl.int64) * n_heads + head
+    decay += index * Q
+    entry += index * Q
+    states += index * (N * P)
     if LONG:
         state = earlier_state(
             local_states, local_decays, own_first, segment, head, direction, n_segments, n_heads, N, P
@@ -145,9 +153,10 @@ def scan(
         place = chunk * Q + q
         inside = place < length
         row = row_of(length, place, reverse)
-        step = tl.load(dt + row, mask=inside, other=0.0)
-        s = tl.load(decay + row, mask=inside, other=0.0)
-        through = tl.load(decay + row_of(length, tl.minimum(chunk * Q + Q, length) - 1, reverse))
+        lane = chunk * n_heads * Q
+        s = tl.load(decay + lane + q)
+        t = tl.load(entry + lane + q)
+        through = tl.load(decay + lane + (Q - 1))
         x = tl.load(xbc + head * P + row[:, None] * width + p[None, :], mask=inside[:, None], other=0.0)
         b = tl.load(xbc + n_heads * P + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
         c = tl.load(xbc + n_heads * P + N + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
@@ -156,11 +165,10 @@ def scan(
             tl.store(entering, state.to(states.dtype.element_ty))
         out = tl.dot(c, state.to(kind), input_precision="ieee") * tl.exp2(s)[:, None]
         # step sizes and D weigh the small matrix, so that x is used as it was read
-        mix = tl.dot(c, tl.trans(b), input_precision="ieee")
-        mix *= tl.exp2(tl.minimum(s[:, None] - s[None, :], 0.0)) * step[None, :]
+        mix = tl.dot(c, tl.trans(b), input_precision="ieee") * tl.exp2(s[:, None] - t[None, :])
         mix = tl.where(q[:, None] >= q[None, :], mix, 0.0) + tl.where(q[:, None] == q[None, :], skip, 0.0)
         out = tl.dot(mix.to(kind), x, acc=out, input_precision="ieee")
-        written = (b.to(tl.float32) * (step * tl.exp2(through - s))[:, None]).to(kind)
+        written = (b.to(tl.float32) * tl.exp2(through - t)[:, None]).to(kind)
         state = tl.dot(tl.trans(written), x, acc=state * tl.exp2(through), input_precision="ieee")
         target = y + row[:, None] * (n_heads * P) + p[None, :]
         tl.store(target, out.to(y.dtype.element_ty), mask=inside[:, None])
@@ -170,8 +178,8 @@ def scan(
 def carry(
     read,  # (N_DIRECTIONS, t, read_width): what maps the values to the state, from column ``read_from`` on
     values,  # (N_DIRECTIONS, t, value_width)
-    dt,  # (h, t) float32
-    decay,  # (N_DIRECTIONS, h, t) float32
+    decay,  # (N_DIRECTIONS, chunks, h, Q) float32
+    entry,  # (N_DIRECTIONS, chunks, h, Q) float32
     starts,
     lengths,
     first_chunk,
@@ -224,26 +232,27 @@ def carry(
     plane = start + direction * n_rows.to(tl.int64)
     read += plane * read_width + read_from
     values += plane * value_width + head * P
-    dt += start + head * n_rows.to(tl.int64)
-    decay += start + (direction * n_heads + head) * n_rows.to(tl.int64)
-    states += ((direction * n_chunks + tl.load(first_chunk + sequence)) * n_heads + head).to(tl.int64) * (N * P)
+    index = (direction * n_chunks + tl.load(first_chunk + sequence)).to(tl.int64) * n_heads + head
+    decay += index * Q
+    entry += index * Q
+    states += index * (N * P)
     passed = 0.0
     for i in range(0, n_own):
         chunk = chunk_from + (n_own - 1 - i if GRADIENT else i)
         place = chunk * Q + q
         inside = place < length
         row = row_of(length, place, reverse)
-        s = tl.load(decay + row, mask=inside, other=0.0)
-        through = tl.load(decay + row_of(length, tl.minimum(chunk * Q + Q, length) - 1, reverse))
+        lane = chunk * n_heads * Q
+        through = tl.load(decay + lane + (Q - 1))
         r = tl.load(read + row[:, None] * read_width + n[None, :], mask=inside[:, None], other=0.0)
         v = tl.load(values + row[:, None] * value_width + p[None, :], mask=inside[:, None], other=0.0)
         if not LOCAL:
             leaving = states + (chunk * n_heads).to(tl.int64) * (N * P) + n[:, None] * P + p[None, :]
             tl.store(leaving, state.to(states.dtype.element_ty))
         if GRADIENT:
-            weight = tl.exp2(s)
+            weight = tl.exp2(tl.load(decay + lane + q))
         else:
-            weight = tl.load(dt + row, mask=inside, other=0.0) * tl.exp2(through - s)
+            weight = tl.exp2(through - tl.load(entry + lane + q))
         weighted = (r.to(tl.float32) * weight[:, None]).to(kind)
         state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision="ieee")
         passed += through

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._activation import silu, silu_gradient
+from ._activation import sigmoid, silu, silu_gradient
 from ._scan import row_of
 
 
@@ -13,8 +13,8 @@ from ._scan import row_of
 def value_gradient(
     pre,  # (N_DIRECTIONS, t, c): x, B and C before SiLU
     maps,  # (N_DIRECTIONS, t, 2N): B and C
-    dt,  # (h, t) float32
-    decay,  # (N_DIRECTIONS, h, t) float32
+    dt,  # (N_DIRECTIONS, chunks, h, Q) float32
+    decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     A_log,  # (h,)
     D,  # (h,)
     starts,
@@ -25,7 +25,7 @@ def value_gradient(
     d_states,  # (N_DIRECTIONS, chunks, h, N, P), gradients of those that leave it
     d_y,  # (N_DIRECTIONS, t, h * P)
     d_pre,  # (N_DIRECTIONS, t, c)
-    d_dt,  # (N_DIRECTIONS, h, t) float32
+    d_raw,  # (N_DIRECTIONS, h, t) float32, of the step sizes before softplus
     d_A_log,  # (N_DIRECTIONS, chunks, h) float32, to be summed
     d_D,  # (N_DIRECTIONS, chunks, h) float32, to be summed
     n_rows,
@@ -52,24 +52,25 @@ def value_gradient(
     width = inner + 2 * N
     plane = start + direction * n_rows.to(tl.int64)
     kind = pre.dtype.element_ty
-    index = (direction * n_chunks + number) * n_heads + head
-    at_state = index.to(tl.int64) * (N * P) + n[:, None] * P + p[None, :]
-    decay += start + (direction * n_heads + head) * n_rows.to(tl.int64)
-    step = tl.load(dt + start + head * n_rows.to(tl.int64) + row, mask=inside, other=0.0)
-    s = tl.load(decay + row, mask=inside, other=0.0)
-    through = tl.load(decay + row_of(length, tl.minimum(first + Q, length) - 1, reverse))
+    index = (direction * n_chunks + number).to(tl.int64) * n_heads + head
+    at_state = index * (N * P) + n[:, None] * P + p[None, :]
+    step = tl.load(dt + index * Q + q)
+    s = tl.load(decay + index * Q + q)
+    through = tl.load(decay + index * Q + (Q - 1))
     maps += plane * (2 * N)
     b = tl.load(maps + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
     c = tl.load(maps + N + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
     at_x = row[:, None] * width + p[None, :]
     x_pre = tl.load(pre + plane * width + head * P + at_x, mask=inside[:, None], other=0.0)
     g = tl.load(d_y + plane * inner + head * P + row[:, None] * inner + p[None, :], mask=inside[:, None], other=0.0)
-    x = silu(x_pre.to(tl.float32))
+    x_pre = x_pre.to(tl.float32)
+    gate = sigmoid(x_pre)
+    x = x_pre * gate
     xdt = (x * step[:, None]).to(kind)
     # rows are the tokens that are read, columns those that read them
     read = q[:, None] <= q[None, :]
-    weight = tl.where(read, tl.exp2(tl.minimum(s[None, :] - s[:, None], 0.0)), 0.0)
-    scores = tl.dot(b, tl.trans(c), input_precision="ieee") * weight
+    scores = tl.dot(b, tl.trans(c), input_precision="ieee") * tl.exp2(s[None, :] - s[:, None])
+    scores = tl.where(read, scores, 0.0)
     d_mix = tl.dot(xdt, tl.trans(g), input_precision="ieee")
     # products of values and their gradients are the gradients of the logarithms of their decays
     pairs = d_mix * scores
@@ -85,10 +86,12 @@ def value_gradient(
     d_xdt = tl.dot(scores.to(kind), g, acc=d_xdt, input_precision="ieee")
     rate = -tl.exp(tl.load(A_log + head).to(tl.float32))
     skip = tl.load(D + head).to(tl.float32)
-    d_x = (d_xdt * step[:, None] + skip * g.to(tl.float32)) * silu_gradient(x_pre.to(tl.float32))
+    d_x = (d_xdt * step[:, None] + skip * g.to(tl.float32)) * silu_gradient(x_pre, gate)
     tl.store(d_pre + plane * width + head * P + at_x, d_x.to(kind), mask=inside[:, None])
-    d_dt += start + (direction * n_heads + head) * n_rows.to(tl.int64)
-    tl.store(d_dt + row, tl.sum(d_xdt * x, 1) + d_a * rate, mask=inside)
+    d_raw += start + (direction * n_heads + head) * n_rows.to(tl.int64)
+    # the derivative of softplus(u), from its value
+    d_step = (tl.sum(d_xdt * x, 1) + d_a * rate) * (1.0 - tl.exp(-step))
+    tl.store(d_raw + row, d_step, mask=inside)
     tl.store(d_A_log + index, tl.sum(d_a * step, 0) * rate)
     tl.store(d_D + index, tl.sum(tl.sum(g.to(tl.float32) * x, 1), 0))
 
@@ -97,8 +100,8 @@ def value_gradient(
 def map_gradient(
     pre,  # (N_DIRECTIONS, t, c): x, B and C before SiLU
     maps,  # (N_DIRECTIONS, t, 2N): B and C
-    dt,  # (h, t) float32
-    decay,  # (N_DIRECTIONS, h, t) float32
+    dt,  # (N_DIRECTIONS, chunks, h, Q) float32
+    decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     starts,
     lengths,
     first_chunk,
@@ -127,7 +130,6 @@ def map_gradient(
     first = (number - tl.load(first_chunk + sequence)) * Q
     inside = first + q < length
     row = row_of(length, first + q, reverse)
-    end = row_of(length, tl.minimum(first + Q, length) - 1, reverse)
     inner = n_heads * P
     width = inner + 2 * N
     plane = start + direction * n_rows.to(tl.int64)
@@ -135,31 +137,30 @@ def map_gradient(
     pre += plane * width
     d_pre += plane * width
     d_y += plane * inner
-    dt += start
-    decay += start + direction * n_heads * n_rows.to(tl.int64)
-    index = ((direction * n_chunks + number) * n_heads).to(tl.int64)
+    index = (direction * n_chunks + number).to(tl.int64) * n_heads
+    dt += index * Q
+    decay += index * Q
     states += index * (N * P)
     d_states += index * (N * P)
     d_scores = tl.zeros([Q, Q], tl.float32)
     d_b = tl.zeros([Q, N], tl.float32)
     d_c = tl.zeros([Q, N], tl.float32)
     for head in range(0, n_heads):
-        lane = head * n_rows.to(tl.int64)
-        step = tl.load(dt + lane + row, mask=inside, other=0.0)
-        s = tl.load(decay + lane + row, mask=inside, other=0.0)
-        through = tl.load(decay + lane + end)
+        step = tl.load(dt + head * Q + q)
+        s = tl.load(decay + head * Q + q)
+        through = tl.load(decay + head * Q + (Q - 1))
         x = tl.load(pre + head * P + row[:, None] * width + p[None, :], mask=inside[:, None], other=0.0)
         g = tl.load(d_y + head * P + row[:, None] * inner + p[None, :], mask=inside[:, None], other=0.0)
         state = tl.load(states + head * (N * P) + n[:, None] * P + p[None, :])
         d_state = tl.load(d_states + head * (N * P) + n[:, None] * P + p[None, :])
         x = silu(x.to(tl.float32)) * step[:, None]
-        weight = tl.exp2(tl.minimum(s[:, None] - s[None, :], 0.0))
-        d_scores += tl.dot(g, tl.trans(x.to(kind)), input_precision="ieee") * weight
+        d_mix = tl.dot(g, tl.trans(x.to(kind)), input_precision="ieee") * tl.exp2(s[:, None] - s[None, :])
+        d_scores += tl.where(q[:, None] >= q[None, :], d_mix, 0.0)
         reading = (g.to(tl.float32) * tl.exp2(s)[:, None]).to(kind)
         d_c = tl.dot(reading, tl.trans(state), acc=d_c, input_precision="ieee")
         writing = (x * tl.exp2(through - s)[:, None]).to(kind)
         d_b = tl.dot(writing, tl.trans(d_state), acc=d_b, input_precision="ieee")
-    d_scores = tl.where(q[:, None] >= q[None, :], d_scores, 0.0).to(kind)
+    d_scores = d_scores.to(kind)
     maps += plane * (2 * N)
     b = tl.load(maps + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
     c = tl.load(maps + N + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
@@ -168,5 +169,5 @@ def map_gradient(
     at = inner + row[:, None] * width + n[None, :]
     b_pre = tl.load(pre + at, mask=inside[:, None], other=0.0).to(tl.float32)
     c_pre = tl.load(pre + at + N, mask=inside[:, None], other=0.0).to(tl.float32)
-    tl.store(d_pre + at, (d_b * silu_gradient(b_pre)).to(kind), mask=inside[:, None])
-    tl.store(d_pre + at + N, (d_c * silu_gradient(c_pre)).to(kind), mask=inside[:, None])
+    tl.store(d_pre + at, (d_b * silu_gradient(b_pre, sigmoid(b_pre))).to(kind), mask=inside[:, None])
+    tl.store(d_pre + at + N, (d_c * silu_gradient(c_pre, sigmoid(c_pre))).to(kind), mask=inside[:, None])
