@@ -8,13 +8,12 @@ import triton.language as tl
 from ._activation import silu
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows"])
 def convolve(
     projected,  # (t, width)
-    taps,  # (c, K)
+    taps,  # (K, c)
     bias,  # (c,)
-    before,  # (t,)
-    after,  # (t,)
+    places,  # (2, t)
     out,  # (N_DIRECTIONS, t, c)
     n_rows,
     width,
@@ -32,14 +31,14 @@ def convolve(
     inside = row < n_rows
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     wanted = channel < n_channels
-    n_before = tl.load(before + row, mask=inside, other=-1)
-    n_after = tl.load(after + row, mask=inside, other=-1)
+    n_before = tl.load(places + row, mask=inside, other=-1)
+    n_after = tl.load(places + n_rows + row, mask=inside, other=-1)
     source = projected + first + row.to(tl.int64)[:, None] * width + channel[None, :]
     shift = tl.load(bias + channel, mask=wanted, other=0.0).to(tl.float32)
     for d in tl.static_range(N_DIRECTIONS):
         total = tl.zeros([ROWS, CHANNELS], tl.float32) + shift[None, :]
         for k in tl.static_range(K):
-            tap = tl.load(taps + channel * K + (K - 1 - k), mask=wanted, other=0.0).to(tl.float32)
+            tap = tl.load(taps + (K - 1 - k) * n_channels + channel, mask=wanted, other=0.0).to(tl.float32)
             if d + FIRST_REVERSE == 1:
                 x = tl.load(source + k * width, mask=(n_after >= k)[:, None] & wanted[None, :], other=0.0)
             else:
@@ -51,16 +50,14 @@ def convolve(
         tl.store(target, total.to(out.dtype.element_ty), mask=inside[:, None] & wanted[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows", "rows_each"])
 def convolve_gradient(
     projected,  # (t, width)
-    taps,  # (c, K)
-    before,  # (t,)
-    after,  # (t,)
+    taps,  # (K, c)
+    places,  # (2, t)
     grad,  # (N_DIRECTIONS, t, c), of the values before SiLU
     d_projected,  # (t, width)
-    d_taps,  # (p, K, c) float32, to be summed over p
-    d_bias,  # (p, c) float32
+    d_taps,  # (p, K + 1, c) float32, to be summed over p; the bias comes last
     n_rows,
     rows_each,
     width,
@@ -89,8 +86,8 @@ def convolve_gradient(
     for start in range(part * rows_each, end, ROWS):
         row = start + tl.arange(0, ROWS)
         inside = row < end
-        n_before = tl.load(before + row, mask=inside, other=-1)
-        n_after = tl.load(after + row, mask=inside, other=-1)
+        n_before = tl.load(places + row, mask=inside, other=-1)
+        n_after = tl.load(places + n_rows + row, mask=inside, other=-1)
         offset = row.to(tl.int64)[:, None] * width + first + channel[None, :]
         x = tl.load(projected + offset, mask=inside[:, None] & wanted[None, :], other=0.0).to(tl.float32)
         d_x = tl.zeros([ROWS, CHANNELS], tl.float32)
@@ -103,7 +100,10 @@ def convolve_gradient(
                 else:
                     g = tl.load(source + k * n_channels, mask=(n_after >= k)[:, None] & wanted[None, :], other=0.0)
                 g = g.to(tl.float32)
-                d_x += tl.load(taps + channel * K + (K - 1 - k), mask=wanted, other=0.0).to(tl.float32)[None, :] * g
+                d_x += (
+                    tl.load(taps + (K - 1 - k) * n_channels + channel, mask=wanted, other=0.0).to(tl.float32)[None, :]
+                    * g
+                )
                 if k == 0:
                     d_shift += g
                     d_tap0 += g * x
@@ -114,7 +114,8 @@ def convolve_gradient(
                 if k == 3:
                     d_tap3 += g * x
         tl.store(d_projected + offset, d_x.to(d_projected.dtype.element_ty), mask=inside[:, None] & wanted[None, :])
-    tl.store(d_bias + part * n_channels + channel, tl.sum(d_shift, 0), mask=wanted)
+    d_taps += part * (K + 1) * n_channels
+    tl.store(d_taps + K * n_channels + channel, tl.sum(d_shift, 0), mask=wanted)
     for k in tl.static_range(K):
         d_tap = tl.sum(d_tap0 if k == 0 else d_tap1 if k == 1 else d_tap2 if k == 2 else d_tap3, 0)
-        tl.store(d_taps + (part * K + K - 1 - k) * n_channels + channel, d_tap, mask=wanted)
+        tl.store(d_taps + (K - 1 - k) * n_channels + channel, d_tap, mask=wanted)

@@ -13,13 +13,15 @@ from ._conv import convolve, convolve_gradient
 from ._gated_norm import gated_norm, gated_norm_gradient
 from ._scan import carry, scan, step_sizes
 from ._scan_gradient import map_gradient, value_gradient
-from ._walk import Walk
+from ._walk import Walk, ceil_div
 
 # sums over all rows are taken in this many parts, then added in a fixed order
 _PARTS = 256
 # one fixed configuration of each kernel: nobody waits for tuning
 _CONV = {"ROWS": 64, "CHANNELS": 64, "num_warps": 4}
 _CONV_GRADIENT = {"ROWS": 32, "CHANNELS": 32, "num_warps": 4}
+_NORM_GRADIENT = {"num_warps": 4}
+_NORM_GRADIENT_ELEMENTS = 2048
 _SCAN = {"num_warps": 4, "num_stages": 2}
 _CARRY = {"num_warps": 4, "num_stages": 2}
 _VALUE_GRADIENT = {"num_warps": 4, "num_stages": 1}
@@ -109,7 +111,7 @@ def _forward(
     keep_states: bool,
 ) -> tuple[torch.Tensor, Steps, torch.Tensor, torch.Tensor]:
     """Output, steps, outputs of the scan, and states between chunks."""
-    xbc = _convolve(projected, taps, bias, shape, walk, activate=True)
+    xbc = _convolve(projected, taps[:, 0].mT.contiguous(), bias, shape, walk, activate=True)
     steps = _step_sizes(projected, dt_bias, A_log, shape, walk)
     y, states = _scan(xbc, steps, D, shape, walk, keep_states=keep_states)
     return _gated_norm(y, projected, norm_weight, shape), steps, y, states
@@ -135,10 +137,11 @@ class _Directions(torch.autograd.Function):
         walk: Walk = ctx.walk
         d_projected = torch.empty_like(projected)
         d_y, d_norm_weight = _gated_norm_gradient(grad.contiguous(), y, projected, norm_weight, d_projected, shape)
-        pre = _convolve(projected, taps, bias, shape, walk, activate=False)
+        rows_of_taps = taps[:, 0].mT.contiguous()
+        pre = _convolve(projected, rows_of_taps, bias, shape, walk, activate=False)
         steps = Steps(dt, decay, entry)
         d_pre, d_raw, d_A_log, d_D = _scan_gradient(pre, steps, A_log, D, states, d_y, shape, walk)
-        d_taps, d_bias = _convolve_gradient(projected, taps, d_pre, d_projected, shape, walk)
+        d_taps, d_bias = _convolve_gradient(projected, rows_of_taps, d_pre, d_projected, shape, walk)
         d_projected[:, -shape.heads :] = d_raw.mT
         return (
             d_projected,
@@ -161,16 +164,15 @@ def _empty(walk: Walk, like: torch.Tensor, *size: int, dtype: torch.dtype | None
 def _convolve(
     projected: torch.Tensor, taps: torch.Tensor, bias: torch.Tensor, shape: Shape, walk: Walk, *, activate: bool
 ) -> torch.Tensor:
-    """Convolved ``(directions, t, channels)``."""
+    """Convolved ``(directions, t, channels)``, with taps ``(k, channels)``."""
     n_rows = len(projected)
     out = projected.new_empty(len(shape.directions), n_rows, shape.channels)
-    grid = (triton.cdiv(n_rows, _CONV["ROWS"]), triton.cdiv(shape.channels, _CONV["CHANNELS"]))
+    grid = (ceil_div(n_rows, _CONV["ROWS"]), ceil_div(shape.channels, _CONV["CHANNELS"]))
     convolve[grid](
         projected,
         taps,
         bias,
-        walk.before,
-        walk.after,
+        walk.places,
         out,
         n_rows,
         projected.shape[1],
@@ -196,19 +198,16 @@ def _convolve_gradient(
     """Fill the columns of ``d_projected``; gradients of taps ``(k, channels)`` and bias."""
     n_rows = len(projected)
     rows, channels = _CONV_GRADIENT["ROWS"], _CONV_GRADIENT["CHANNELS"]
-    each = triton.cdiv(triton.cdiv(n_rows, _PARTS), rows) * rows
-    parts = triton.cdiv(n_rows, each)
-    d_taps = projected.new_empty(parts, shape.taps, shape.channels, dtype=torch.float32)
-    d_bias = projected.new_empty(parts, shape.channels, dtype=torch.float32)
-    convolve_gradient[(parts, triton.cdiv(shape.channels, channels))](
+    each = ceil_div(ceil_div(n_rows, _PARTS), rows) * rows
+    parts = ceil_div(n_rows, each)
+    d_taps = projected.new_empty(parts, shape.taps + 1, shape.channels, dtype=torch.float32)
+    convolve_gradient[(parts, ceil_div(shape.channels, channels))](
         projected,
         taps,
-        walk.before,
-        walk.after,
+        walk.places,
         d_pre,
         d_projected,
         d_taps,
-        d_bias,
         n_rows,
         each,
         projected.shape[1],
@@ -219,7 +218,8 @@ def _convolve_gradient(
         **shape.directed,
         **_CONV_GRADIENT,
     )
-    return d_taps.sum(0), d_bias.sum(0)
+    sums = d_taps.sum(0)
+    return sums[:-1], sums[-1]
 
 
 def _step_sizes(projected: torch.Tensor, dt_bias: torch.Tensor, A_log: torch.Tensor, shape: Shape, walk: Walk) -> Steps:
@@ -230,12 +230,8 @@ def _step_sizes(projected: torch.Tensor, dt_bias: torch.Tensor, A_log: torch.Ten
         projected,
         dt_bias,
         A_log,
-        walk.starts,
-        walk.lengths,
-        walk.first_chunk,
-        walk.chunk_sequence,
+        walk.chunks,
         *steps,
-        len(walk.starts),
         walk.n_chunks,
         projected.shape[1],
         shape.inner + shape.channels,
@@ -260,12 +256,11 @@ def _scan(
         steps.decay,
         steps.entry,
         D,
-        *_tables(walk),
+        walk.segments,
         *local,
         states,
         y,
         n_rows,
-        len(walk.starts),
         walk.n_segments,
         walk.n_chunks,
         shape.heads,
@@ -300,9 +295,8 @@ def _scan_gradient(
     d_pre = _empty(walk, pre, *pre.shape)
     d_raw = _empty(walk, pre, n_directions, shape.heads, n_rows, dtype=torch.float32)
     # entries beyond the last chunk stay zero
-    d_A_log, d_D = (d_raw.new_zeros(n_directions, walk.n_chunks, shape.heads) for _ in range(2))
-    tables = (walk.starts, walk.lengths, walk.first_chunk, walk.chunk_sequence)
-    sizes = (n_rows, len(walk.starts), walk.n_chunks, shape.heads)
+    d_A_log_and_D = d_raw.new_zeros(2, n_directions, walk.n_chunks, shape.heads)
+    sizes = (n_rows, walk.n_chunks, shape.heads)
     constants = {"N": shape.state, "P": shape.head_width, "Q": walk.chunk, **shape.directed}
     value_gradient[(shape.heads, walk.n_chunks, n_directions)](
         pre,
@@ -311,14 +305,13 @@ def _scan_gradient(
         steps.decay,
         A_log,
         D,
-        *tables,
+        walk.chunks,
         states,
         d_states,
         d_y,
         d_pre,
         d_raw,
-        d_A_log,
-        d_D,
+        d_A_log_and_D,
         *sizes,
         **constants,
         **_VALUE_GRADIENT,
@@ -328,7 +321,7 @@ def _scan_gradient(
         maps,
         steps.dt,
         steps.decay,
-        *tables,
+        walk.chunks,
         states,
         d_states,
         d_y,
@@ -337,11 +330,7 @@ def _scan_gradient(
         **constants,
         **_MAP_GRADIENT,
     )
-    return d_pre, d_raw.sum(0), d_A_log.sum((0, 1)), d_D.sum((0, 1))
-
-
-def _tables(walk: Walk) -> tuple[torch.Tensor, ...]:
-    return walk.starts, walk.lengths, walk.first_chunk, walk.first_segment, walk.segment_sequence, walk.order
+    return d_pre, d_raw.sum(0), *d_A_log_and_D.sum((1, 2)).unbind()
 
 
 def _room_for_states(like: torch.Tensor, shape: Shape, walk: Walk) -> torch.Tensor:
@@ -381,11 +370,10 @@ def _carry(
         values,
         steps.decay,
         steps.entry,
-        *_tables(walk),
+        walk.segments,
         *local,
         states,
         values.shape[1],
-        len(walk.starts),
         walk.n_segments,
         walk.n_chunks,
         shape.heads,
@@ -409,7 +397,7 @@ def _gated_norm(y: torch.Tensor, projected: torch.Tensor, weight: torch.Tensor, 
     out = y.new_empty((n_rows, width) if shape.summed else y.shape)
     columns = triton.next_power_of_2(width)
     rows = max(1, 2048 // columns)
-    gated_norm[(triton.cdiv(n_rows, rows),)](
+    gated_norm[(ceil_div(n_rows, rows),)](
         y,
         projected,
         weight,
@@ -438,9 +426,9 @@ def _gated_norm_gradient(
     n_directions, n_rows, width = y.shape
     d_y = torch.empty_like(y)
     columns = triton.next_power_of_2(width)
-    rows = max(1, 2048 // columns)
-    each = triton.cdiv(triton.cdiv(n_rows, 4 * _PARTS), rows) * rows
-    parts = triton.cdiv(n_rows, each)
+    rows = max(1, _NORM_GRADIENT_ELEMENTS // columns)
+    each = ceil_div(ceil_div(n_rows, 4 * _PARTS), rows) * rows
+    parts = ceil_div(n_rows, each)
     d_weight = y.new_empty(parts, width, dtype=torch.float32)
     gated_norm_gradient[(parts,)](
         y,
@@ -459,5 +447,6 @@ def _gated_norm_gradient(
         SUMMED=shape.summed,
         ROWS=rows,
         COLUMNS=columns,
+        **_NORM_GRADIENT,
     )
     return d_y, d_weight.sum(0)

@@ -8,7 +8,7 @@ import triton.language as tl
 from ._activation import sigmoid
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows"])
 def gated_norm(
     y,  # (N_DIRECTIONS, t, width)
     projected,  # (t, stride), the gate in its first columns
@@ -43,7 +43,7 @@ def gated_norm(
         tl.store(out + row[:, None] * width + column[None, :], (total * w).to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows", "rows_each"])
 def gated_norm_gradient(
     y,  # (N_DIRECTIONS, t, width)
     projected,  # (t, stride)

@@ -9,11 +9,15 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
+from ._walk import ceil_div
+
 # sums over all rows are taken in this many parts, then added in a fixed order
-_PARTS = 1024
+_PARTS = 2048
+_ELEMENTS = 1024
+_WARPS = 2
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows"])
 def _normalise(x, weight, out, n_rows, width, eps, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.arange(0, COLUMNS)
@@ -25,7 +29,7 @@ def _normalise(x, weight, out, n_rows, width, eps, ROWS: tl.constexpr, COLUMNS: 
     tl.store(out + at, (values * scale * w).to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows", "rows_each"])
 def _normalise_gradient(
     x, weight, grad, d_x, d_weight, n_rows, rows_each, width, eps, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
@@ -60,7 +64,9 @@ def _forward(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dty
     n_rows, width = x.shape
     out = torch.empty_like(x, dtype=dtype)
     rows, columns = _tile(width)
-    _normalise[(triton.cdiv(n_rows, rows),)](x, weight, out, n_rows, width, eps, ROWS=rows, COLUMNS=columns)
+    _normalise[(ceil_div(n_rows, rows),)](
+        x, weight, out, n_rows, width, eps, ROWS=rows, COLUMNS=columns, num_warps=_WARPS
+    )
     return out
 
 
@@ -78,16 +84,27 @@ class _RMSNorm(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         n_rows, width = x.shape
         rows, columns = _tile(width)
-        each = triton.cdiv(triton.cdiv(n_rows, _PARTS), rows) * rows
-        parts = triton.cdiv(n_rows, each)
+        each = ceil_div(ceil_div(n_rows, _PARTS), rows) * rows
+        parts = ceil_div(n_rows, each)
         d_x = torch.empty_like(x)
         d_weight = x.new_empty(parts, width, dtype=torch.float32)
         _normalise_gradient[(parts,)](
-            x, weight, grad.contiguous(), d_x, d_weight, n_rows, each, width, ctx.eps, ROWS=rows, COLUMNS=columns
+            x,
+            weight,
+            grad.contiguous(),
+            d_x,
+            d_weight,
+            n_rows,
+            each,
+            width,
+            ctx.eps,
+            ROWS=rows,
+            COLUMNS=columns,
+            num_warps=_WARPS,
         )
         return d_x, d_weight.sum(0).to(weight.dtype), None, None
 
 
 def _tile(width: int) -> tuple[int, int]:
     columns = triton.next_power_of_2(width)
-    return max(1, 2048 // columns), columns
+    return max(1, _ELEMENTS // columns), columns

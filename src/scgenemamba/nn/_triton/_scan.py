@@ -18,19 +18,15 @@ def row_of(length, place, reverse):
     return tl.where(reverse, length - 1 - place, place)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_chunks"])
 def step_sizes(
     projected,  # (t, width)
     dt_bias,  # (h,)
     A_log,  # (h,)
-    starts,
-    lengths,
-    first_chunk,
-    chunk_sequence,
+    chunks,  # (chunks, 3)
     dt,  # (N_DIRECTIONS, chunks, h, Q) float32
     decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     entry,  # (N_DIRECTIONS, chunks, h, Q) float32
-    n_sequences,
     n_chunks,
     width,
     first,
@@ -45,12 +41,11 @@ def step_sizes(
     what another one reads with the factor ``2 ** (decay - entry)``. Places behind the end take no step.
     """
     number, direction = tl.program_id(0), tl.program_id(1)
-    sequence = tl.load(chunk_sequence + number)
-    if sequence >= n_sequences:
+    start, length = tl.load(chunks + number * 3), tl.load(chunks + number * 3 + 1)
+    if length == 0:
         return
-    start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
     q, head = tl.arange(0, Q), tl.arange(0, HEADS)
-    place = (number - tl.load(first_chunk + sequence)) * Q + q
+    place = tl.load(chunks + number * 3 + 2) + q
     row = start + row_of(length, place, direction + FIRST_REVERSE == 1)
     own = head < n_heads
     mask = (place < length)[:, None] & own[None, :]
@@ -71,8 +66,8 @@ def step_sizes(
 def earlier_state(
     local_states,
     local_decays,
-    first,
-    segment,
+    segments,
+    edge,
     head,
     direction,
     n_segments,
@@ -80,8 +75,9 @@ def earlier_state(
     N: tl.constexpr,
     P: tl.constexpr,
 ):
-    """State, or its gradient, that enters a segment: what the segments between ``first`` and it leave."""
+    """State, or its gradient, that enters a segment: what those between it and the first or last one leave."""
     n, p = tl.arange(0, N), tl.arange(0, P)
+    first, segment = tl.load(segments + edge), tl.load(segments + 6)
     state = tl.zeros([N, P], tl.float32)
     step = tl.where(segment < first, -1, 1)
     for i in range(0, tl.abs(segment - first)):
@@ -91,24 +87,18 @@ def earlier_state(
     return state
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows", "n_segments", "n_chunks"])
 def scan(
     xbc,  # (N_DIRECTIONS, t, c): x of all heads, B, C
     decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     entry,  # (N_DIRECTIONS, chunks, h, Q) float32
     D,  # (h,)
-    starts,
-    lengths,
-    first_chunk,
-    first_segment,
-    segment_sequence,
-    order,
+    segments,  # (segments, 7)
     local_states,  # (N_DIRECTIONS, segments, h, N, P) float32, left by each segment alone
     local_decays,  # (N_DIRECTIONS, segments, h) float32, binary logarithms
     states,  # (N_DIRECTIONS, chunks, h, N, P), entering each chunk
     y,  # (N_DIRECTIONS, t, h * P)
     n_rows,
-    n_sequences,
     n_segments,
     n_chunks,
     n_heads,
@@ -123,13 +113,11 @@ def scan(
     """Outputs of all heads and directions."""
     head, direction = tl.program_id(0), tl.program_id(2)
     reverse = direction + FIRST_REVERSE == 1
-    segment = tl.load(order + tl.program_id(1))
-    sequence = tl.load(segment_sequence + segment)
-    if sequence >= n_sequences:
+    segments += tl.program_id(1) * 7
+    start, length = tl.load(segments), tl.load(segments + 1)
+    if length == 0:
         return
-    start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
-    own_first = tl.load(first_segment + sequence)
-    chunk_from = (segment - own_first) * segment_chunks
+    chunk_from = tl.load(segments + 2) // Q
     chunk_to = tl.minimum(chunk_from + segment_chunks, tl.cdiv(length, Q))
     skip = tl.load(D + head).to(tl.float32)
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
@@ -138,14 +126,12 @@ def scan(
     plane = start + direction * n_rows.to(tl.int64)
     xbc += plane * width
     y += plane * (n_heads * P) + head * P
-    index = (direction * n_chunks + tl.load(first_chunk + sequence)).to(tl.int64) * n_heads + head
+    index = (direction * n_chunks + tl.load(segments + 3)).to(tl.int64) * n_heads + head
     decay += index * Q
     entry += index * Q
     states += index * (N * P)
     if LONG:
-        state = earlier_state(
-            local_states, local_decays, own_first, segment, head, direction, n_segments, n_heads, N, P
-        )
+        state = earlier_state(local_states, local_decays, segments, 4, head, direction, n_segments, n_heads, N, P)
     else:
         state = tl.zeros([N, P], tl.float32)
     kind = xbc.dtype.element_ty
@@ -174,23 +160,17 @@ def scan(
         tl.store(target, out.to(y.dtype.element_ty), mask=inside[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows", "n_segments", "n_chunks"])
 def carry(
     read,  # (N_DIRECTIONS, t, read_width): what maps the values to the state, from column ``read_from`` on
     values,  # (N_DIRECTIONS, t, value_width)
     decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     entry,  # (N_DIRECTIONS, chunks, h, Q) float32
-    starts,
-    lengths,
-    first_chunk,
-    first_segment,
-    segment_sequence,
-    order,
+    segments,  # (segments, 7)
     local_states,  # (N_DIRECTIONS, segments, h, N, P) float32
     local_decays,  # (N_DIRECTIONS, segments, h) float32
     states,  # (N_DIRECTIONS, chunks, h, N, P)
     n_rows,
-    n_sequences,
     n_segments,
     n_chunks,
     n_heads,
@@ -213,26 +193,23 @@ def carry(
     """
     head, direction = tl.program_id(0), tl.program_id(2)
     reverse = direction + FIRST_REVERSE == 1
-    segment = tl.load(order + tl.program_id(1))
-    sequence = tl.load(segment_sequence + segment)
-    if sequence >= n_sequences:
+    segments += tl.program_id(1) * 7
+    start, length = tl.load(segments), tl.load(segments + 1)
+    if length == 0:
         return
-    start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
-    own_first = tl.load(first_segment + sequence)
-    chunk_from = (segment - own_first) * segment_chunks
+    chunk_from = tl.load(segments + 2) // Q
     n_own = tl.minimum(segment_chunks, tl.cdiv(length, Q) - chunk_from)
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     if LONG and not LOCAL:
-        last = tl.load(first_segment + sequence + 1) - 1
-        edge = last if GRADIENT else own_first
-        state = earlier_state(local_states, local_decays, edge, segment, head, direction, n_segments, n_heads, N, P)
+        edge = 5 if GRADIENT else 4
+        state = earlier_state(local_states, local_decays, segments, edge, head, direction, n_segments, n_heads, N, P)
     else:
         state = tl.zeros([N, P], tl.float32)
     kind = read.dtype.element_ty
     plane = start + direction * n_rows.to(tl.int64)
     read += plane * read_width + read_from
     values += plane * value_width + head * P
-    index = (direction * n_chunks + tl.load(first_chunk + sequence)).to(tl.int64) * n_heads + head
+    index = (direction * n_chunks + tl.load(segments + 3)).to(tl.int64) * n_heads + head
     decay += index * Q
     entry += index * Q
     states += index * (N * P)
@@ -257,6 +234,6 @@ def carry(
         state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision="ieee")
         passed += through
     if LOCAL:
-        number = ((direction * n_segments + segment) * n_heads + head).to(tl.int64)
+        number = ((direction * n_segments + tl.load(segments + 6)) * n_heads + head).to(tl.int64)
         tl.store(local_states + number * N * P + n[:, None] * P + p[None, :], state)
         tl.store(local_decays + number, passed)

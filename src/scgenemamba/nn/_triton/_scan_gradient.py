@@ -9,7 +9,7 @@ from ._activation import sigmoid, silu, silu_gradient
 from ._scan import row_of
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows", "n_chunks"])
 def value_gradient(
     pre,  # (N_DIRECTIONS, t, c): x, B and C before SiLU
     maps,  # (N_DIRECTIONS, t, 2N): B and C
@@ -17,19 +17,14 @@ def value_gradient(
     decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     A_log,  # (h,)
     D,  # (h,)
-    starts,
-    lengths,
-    first_chunk,
-    chunk_sequence,
+    chunks,  # (chunks, 3)
     states,  # (N_DIRECTIONS, chunks, h, N, P), entering each chunk
     d_states,  # (N_DIRECTIONS, chunks, h, N, P), gradients of those that leave it
     d_y,  # (N_DIRECTIONS, t, h * P)
     d_pre,  # (N_DIRECTIONS, t, c)
     d_raw,  # (N_DIRECTIONS, h, t) float32, of the step sizes before softplus
-    d_A_log,  # (N_DIRECTIONS, chunks, h) float32, to be summed
-    d_D,  # (N_DIRECTIONS, chunks, h) float32, to be summed
+    d_A_log_and_D,  # (2, N_DIRECTIONS, chunks, h) float32, to be summed
     n_rows,
-    n_sequences,
     n_chunks,
     n_heads,
     FIRST_REVERSE: tl.constexpr,
@@ -40,12 +35,14 @@ def value_gradient(
     """Gradients of x before SiLU, of the step sizes, of A and of D: one program per chunk, direction and head."""
     head, number, direction = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     reverse = direction + FIRST_REVERSE == 1
-    sequence = tl.load(chunk_sequence + number)
-    if sequence >= n_sequences:
+    start, length, first = (
+        tl.load(chunks + number * 3),
+        tl.load(chunks + number * 3 + 1),
+        tl.load(chunks + number * 3 + 2),
+    )
+    if length == 0:
         return
-    start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
-    first = (number - tl.load(first_chunk + sequence)) * Q
     inside = first + q < length
     row = row_of(length, first + q, reverse)
     inner = n_heads * P
@@ -92,26 +89,23 @@ def value_gradient(
     # the derivative of softplus(u), from its value
     d_step = (tl.sum(d_xdt * x, 1) + d_a * rate) * (1.0 - tl.exp(-step))
     tl.store(d_raw + row, d_step, mask=inside)
-    tl.store(d_A_log + index, tl.sum(d_a * step, 0) * rate)
-    tl.store(d_D + index, tl.sum(tl.sum(g.to(tl.float32) * x, 1), 0))
+    tl.store(d_A_log_and_D + index, tl.sum(d_a * step, 0) * rate)
+    n_sums = tl.num_programs(2) * n_chunks * n_heads
+    tl.store(d_A_log_and_D + n_sums + index, tl.sum(tl.sum(g.to(tl.float32) * x, 1), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows", "n_chunks"])
 def map_gradient(
     pre,  # (N_DIRECTIONS, t, c): x, B and C before SiLU
     maps,  # (N_DIRECTIONS, t, 2N): B and C
     dt,  # (N_DIRECTIONS, chunks, h, Q) float32
     decay,  # (N_DIRECTIONS, chunks, h, Q) float32
-    starts,
-    lengths,
-    first_chunk,
-    chunk_sequence,
+    chunks,  # (chunks, 3)
     states,  # (N_DIRECTIONS, chunks, h, N, P), entering each chunk
     d_states,  # (N_DIRECTIONS, chunks, h, N, P), gradients of those that leave it
     d_y,  # (N_DIRECTIONS, t, h * P)
     d_pre,  # (N_DIRECTIONS, t, c)
     n_rows,
-    n_sequences,
     n_chunks,
     n_heads,
     FIRST_REVERSE: tl.constexpr,
@@ -122,12 +116,14 @@ def map_gradient(
     """Gradients of B and C before SiLU, which all heads share: one program per chunk and direction."""
     number, direction = tl.program_id(0), tl.program_id(1)
     reverse = direction + FIRST_REVERSE == 1
-    sequence = tl.load(chunk_sequence + number)
-    if sequence >= n_sequences:
+    start, length, first = (
+        tl.load(chunks + number * 3),
+        tl.load(chunks + number * 3 + 1),
+        tl.load(chunks + number * 3 + 2),
+    )
+    if length == 0:
         return
-    start, length = tl.load(starts + sequence), tl.load(lengths + sequence)
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
-    first = (number - tl.load(first_chunk + sequence)) * Q
     inside = first + q < length
     row = row_of(length, first + q, reverse)
     inner = n_heads * P
@@ -154,13 +150,13 @@ def map_gradient(
         state = tl.load(states + head * (N * P) + n[:, None] * P + p[None, :])
         d_state = tl.load(d_states + head * (N * P) + n[:, None] * P + p[None, :])
         x = silu(x.to(tl.float32)) * step[:, None]
-        d_mix = tl.dot(g, tl.trans(x.to(kind)), input_precision="ieee") * tl.exp2(s[:, None] - s[None, :])
-        d_scores += tl.where(q[:, None] >= q[None, :], d_mix, 0.0)
+        # what is hidden may overflow here, and is left out behind the loop
+        d_scores += tl.dot(g, tl.trans(x.to(kind)), input_precision="ieee") * tl.exp2(s[:, None] - s[None, :])
         reading = (g.to(tl.float32) * tl.exp2(s)[:, None]).to(kind)
         d_c = tl.dot(reading, tl.trans(state), acc=d_c, input_precision="ieee")
         writing = (x * tl.exp2(through - s)[:, None]).to(kind)
         d_b = tl.dot(writing, tl.trans(d_state), acc=d_b, input_precision="ieee")
-    d_scores = d_scores.to(kind)
+    d_scores = tl.where(q[:, None] >= q[None, :], d_scores, 0.0).to(kind)
     maps += plane * (2 * N)
     b = tl.load(maps + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
     c = tl.load(maps + N + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Quotient, rounded up; Triton's own takes ten times as long."""
+    return -(-a // b)
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,7 +20,7 @@ class Walk:
 
     A sequence is cut into chunks, the unit of the matrix products, and into segments, the unit that one program
     walks through. Both are counted from the end that a direction starts at. Tables are as long as they could need
-    to be, so that nobody waits for the device to know their length; entries beyond the end name sequence ``n``.
+    to be, so that nobody waits for the device to know their length; entries behind the end are of length zero.
 
     Parameters
     ----------
@@ -48,9 +54,7 @@ class Walk:
     @property
     def n_segments(self) -> int:
         """Upper bound of the number of segments."""
-        if not self.has_long:
-            return len(self.starts)
-        return self.n_rows // self.segment + len(self.starts)
+        return self.n_rows // self.segment + len(self.starts) if self.has_long else len(self.starts)
 
     @property
     def has_long(self) -> bool:
@@ -58,58 +62,50 @@ class Walk:
         return self.max_length > self.segment
 
     @cached_property
-    def first_chunk(self) -> torch.Tensor:
-        """Number of the first chunk of each sequence, int32 ``(n + 1,)``."""
-        return _cumulated(self.lengths, self.chunk)
+    def chunks(self) -> torch.Tensor:
+        """Of each chunk: start and length of its sequence, and place of its first token, int32 ``(n_chunks, 3)``."""
+        sequence, number, _ = self._cut(self.chunk, self.n_chunks)
+        return self._table(sequence, number * self.chunk)
 
     @cached_property
-    def first_segment(self) -> torch.Tensor:
-        """Number of the first segment of each sequence, int32 ``(n + 1,)``."""
-        return _cumulated(self.lengths, self.segment)
+    def segments(self) -> torch.Tensor:
+        """Of each segment, int32 ``(n_segments, 7)``.
+
+        Start and length of its sequence, place of its first token, number of its sequence's first chunk, numbers of its
+        sequence's first and last segment, and its own number. The longest segments come first: long ones must not
+        start last.
+        """
+        sequence, number, first = self._cut(self.segment, self.n_segments)
+        _, _, first_chunk = self._cut(self.chunk, self.n_chunks)
+        owner = sequence.clamp(max=len(self.starts) - 1)
+        table = self._table(
+            sequence,
+            number * self.segment,
+            first_chunk[owner],
+            first[owner],
+            first[owner + 1] - 1,
+            torch.arange(self.n_segments, device=sequence.device),
+        )
+        tokens = (table[:, 1] - table[:, 2]).clamp(max=self.segment)
+        return table[tokens.argsort(descending=True, stable=True)].contiguous()
 
     @cached_property
-    def chunk_sequence(self) -> torch.Tensor:
-        """Sequence of each chunk, int32 ``(n_chunks,)``."""
-        return _owner(self.first_chunk, self.n_chunks)
-
-    @cached_property
-    def segment_sequence(self) -> torch.Tensor:
-        """Sequence of each segment, int32 ``(n_segments,)``."""
-        return _owner(self.first_segment, self.n_segments)
-
-    @cached_property
-    def order(self) -> torch.Tensor:
-        """Segments from the longest to the shortest, int32 ``(n_segments,)``: long ones must not start last."""
-        sequence = self.segment_sequence.long().clamp(max=len(self.starts) - 1)
-        number = torch.arange(self.n_segments, device=sequence.device) - self.first_segment[sequence]
-        tokens = (self.lengths[sequence] - number * self.segment).clamp(max=self.segment)
-        return tokens.argsort(descending=True, stable=True).int()
-
-    @cached_property
-    def before(self) -> torch.Tensor:
-        """Tokens of the same sequence before each row, int32 ``(n_rows,)``; -1 at padding."""
-        return self._places[0]
-
-    @cached_property
-    def after(self) -> torch.Tensor:
-        """Tokens of the same sequence after each row, int32 ``(n_rows,)``; -1 at padding."""
-        return self._places[1]
-
-    @cached_property
-    def _places(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def places(self) -> torch.Tensor:
+        """Tokens of its sequence before and after each row, int32 ``(2, n_rows)``; -1 at padding."""
         row = torch.arange(self.n_rows, device=self.starts.device, dtype=torch.int32)
         sequence = torch.searchsorted(self.starts, row, right=True) - 1
         before = row - self.starts[sequence]
         after = self.lengths[sequence] - 1 - before
-        return torch.where(after < 0, -1, before), torch.where(after < 0, -1, after)
+        return torch.where(after < 0, -1, torch.stack([before, after]))
 
+    def _cut(self, size: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sequence of each piece (their count behind the end), its number there, and the first piece of each."""
+        first = F.pad(((self.lengths + size - 1) // size).cumsum(0), (1, 0))
+        piece = torch.arange(n, device=first.device)
+        # empty sequences own nothing: the last sequence that starts here is meant
+        sequence = torch.searchsorted(first, piece, right=True) - 1
+        return sequence, piece - first[sequence], first
 
-def _cumulated(lengths: torch.Tensor, size: int) -> torch.Tensor:
-    counts = (lengths + size - 1) // size
-    return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
-
-
-def _owner(first: torch.Tensor, n: int) -> torch.Tensor:
-    number = torch.arange(n, device=first.device, dtype=torch.int32)
-    # empty sequences own nothing: the last sequence that starts here is meant
-    return (torch.searchsorted(first, number, right=True) - 1).int()
+    def _table(self, sequence: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        starts, lengths = F.pad(self.starts, (0, 1)), F.pad(self.lengths, (0, 1))
+        return torch.stack([starts[sequence], lengths[sequence], *columns], 1).int()
