@@ -18,7 +18,7 @@ Keys = npt.NDArray[np.uint64]
 # numba turns a mix of int64 and uint64 into float64, hence the typed constants
 _ONE = np.uint64(1)
 _DIGIT = np.uint64(255)
-# a key is the 24 leading bits of a score, then the score's position
+# a key is what is sorted by, at most 24 bits, then the position that it comes from
 _POSITION_BITS = np.uint64(40)
 _POSITION = np.uint64(2**40 - 1)
 _LEADING = np.uint64(2**24 - 1)
@@ -105,10 +105,7 @@ def _sort_descending(scores: Floats, keys: Keys, spare: Keys) -> Keys:
         shift += _ONE
     for k in range(len(bits)):
         keys[k] = ((high - bits[k]) >> shift) << _POSITION_BITS | np.uint64(k)
-    places = np.empty(257, np.int64)
-    for digit in range(3):
-        _sort_by_digit(keys, spare, places, _POSITION_BITS + np.uint64(8 * digit))
-        keys, spare = spare, keys
+    keys = _sort_keys(keys, spare, 3)
     for k in range(1, len(keys)):
         key, score, j = keys[k], scores[keys[k] & _POSITION], k
         while j > 0 and scores[keys[j - 1] & _POSITION] < score:
@@ -119,17 +116,57 @@ def _sort_descending(scores: Floats, keys: Keys, spare: Keys) -> Keys:
 
 
 @compiled
-def _sort_by_digit(keys: Keys, result: Keys, places: Ints, shift: np.uint64) -> None:
-    """One stable pass of a radix sort, by the eight bits from ``shift`` on."""
-    places[:] = 0
-    for k in range(len(keys)):
-        places[((keys[k] >> shift) & _DIGIT) + _ONE] += 1
-    for b in range(256):
-        places[b + 1] += places[b]
-    for k in range(len(keys)):
-        digit = (keys[k] >> shift) & _DIGIT
-        result[places[digit]] = keys[k]
-        places[digit] += 1
+def _sort_keys(keys: Keys, spare: Keys, n_digits: int) -> Keys:
+    """Radix sort by the bytes above the position; the result is one of the two arrays."""
+    places = np.empty(257, np.int64)
+    for byte in range(n_digits):
+        shift = _POSITION_BITS + np.uint64(8 * byte)
+        places[:] = 0
+        for k in range(len(keys)):
+            places[((keys[k] >> shift) & _DIGIT) + _ONE] += 1
+        for b in range(256):
+            places[b + 1] += places[b]
+        for k in range(len(keys)):
+            digit = (keys[k] >> shift) & _DIGIT
+            spare[places[digit]] = keys[k]
+            places[digit] += 1
+        keys, spare = spare, keys
+    return keys
+
+
+@compiled
+def move_columns(
+    indptr: Ints, columns: Ids, values: Floats, token_ids: Ids, n_digits: int, ends: Ints, ids: Ids, moved: Floats
+) -> None:
+    """Write the entries that have a token id in its order, those of one id summed, and where each row ends.
+
+    Parameters
+    ----------
+    n_digits
+        Bytes of the largest token id.
+    """
+    width = 0
+    for i in range(len(ends)):
+        width = max(width, indptr[i + 1] - indptr[i])
+    keys = np.empty(width, np.uint64)
+    spare = np.empty(width, np.uint64)
+    end = 0
+    for i in range(len(ends)):
+        n = 0
+        for k in range(indptr[i], indptr[i + 1]):
+            if token_ids[columns[k]] >= 0:
+                keys[n] = np.uint64(token_ids[columns[k]]) << _POSITION_BITS | np.uint64(k)
+                n += 1
+        order = _sort_keys(keys[:n], spare[:n], n_digits)
+        for k in range(n):
+            token = np.int32(order[k] >> _POSITION_BITS)
+            value = values[order[k] & _POSITION]
+            if k > 0 and token == ids[end - 1]:
+                moved[end - 1] += value
+            else:
+                ids[end], moved[end] = token, value
+                end += 1
+        ends[i] = end
 
 
 @compiled

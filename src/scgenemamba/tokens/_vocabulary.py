@@ -89,15 +89,16 @@ def to_token_space(matrix: sp.csr_matrix, token_ids: npt.NDArray[np.int32], n_to
     -------
     CSR matrix of float64, shape ``(n_cells, n_tokens)``, indices sorted, without stored zeros.
     """
-    ids, values, indptr = token_ids[matrix.indices], matrix.data, matrix.indptr
-    keep = ids >= 0
-    if not keep.all():
-        indptr = np.concatenate([[0], np.cumsum(keep)])[indptr]
-        ids, values = ids[keep], values[keep]
-    unsorted = sp.csr_matrix((values.astype(np.float64, copy=False), ids, indptr), shape=(matrix.shape[0], n_tokens))
-    # there and back is a sort in linear time, and a copy
-    result = unsorted.tocsc().tocsr()
-    result.sum_duplicates()
+    from . import _kernels
+
+    indptr, columns, values = _kernels.parts_of(matrix)
+    ends = np.zeros(len(indptr), dtype=np.int64)
+    ids, moved = np.empty(len(columns), dtype=np.int32), np.empty(len(columns))
+    n_digits = (n_tokens.bit_length() + 7) // 8
+    _kernels.move_columns(indptr, columns, values, token_ids, n_digits, ends[1:], ids, moved)
+    result = sp.csr_matrix((moved[: ends[-1]], ids[: ends[-1]], ends), shape=(matrix.shape[0], n_tokens))
+    # known, and long to check
+    result.has_canonical_format = True
     result.eliminate_zeros()
     return result
 
