@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -83,16 +84,16 @@ class FusedBackend:
         *,
         summed: bool,
     ) -> torch.Tensor:
-        from ._triton._directions import Shape, run
+        from ._triton._directions import run
 
-        shape = Shape(
-            heads=mixer.n_heads,
-            head_width=mixer.d_inner // mixer.n_heads,
-            state=mixer.d_state,
-            taps=mixer.conv1d.weight.shape[-1],
-            directions=directions,
-            summed=summed,
-            eps=mixer.norm.eps,
+        shape = _shape(
+            mixer.n_heads,
+            mixer.d_inner // mixer.n_heads,
+            mixer.d_state,
+            mixer.conv1d.weight.shape[-1],
+            directions,
+            summed,
+            mixer.norm.eps,
         )
         flat = projected.reshape(-1, projected.shape[-1]).contiguous()
         bias = mixer.conv1d.bias
@@ -114,3 +115,10 @@ class FusedBackend:
                 starts.int(), lengths.int(), len(flat), chunk, _SEGMENT, layout.max_length, layout.mask is not None
             )
         return walks[chunk]
+
+
+@cache
+def _shape(*sizes: Any) -> Any:
+    from ._triton._directions import Shape
+
+    return Shape(*sizes)

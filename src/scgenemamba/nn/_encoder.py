@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -97,13 +98,16 @@ class BiMambaEncoder(nn.Module):
         -------
         Hidden states, ``(t, d)``.
         """
-        if int(cu_seqlens[-1]) != len(tokens):
-            msg = f"cu_seqlens ends at {int(cu_seqlens[-1])}, but there are {len(tokens)} tokens."
+        # the only wait for the device
+        bounds = cu_seqlens.tolist()
+        if bounds[-1] != len(tokens):
+            msg = f"cu_seqlens ends at {bounds[-1]}, but there are {len(tokens)} tokens."
             raise ValueError(msg)
         if not len(tokens):
             return self.embeddings(tokens)
         if self._backend(tokens.device).packs if packed is None else packed:
-            return self._run(self._embed(tokens, masked), Packed(cu_seqlens))
+            longest = max(end - start for start, end in pairwise(bounds))
+            return self._run(self._embed(tokens, masked), Packed(cu_seqlens, longest))
         pieces = cut_into_pieces(cu_seqlens, self.tokens_of_a_piece(tokens.device))
         # embedded before cutting: each use of the table costs a gradient of its full size
         x = self._embed(tokens[pieces.source], None if masked is None else masked[pieces.source])

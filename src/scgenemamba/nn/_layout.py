@@ -89,9 +89,12 @@ class Packed:
     ----------
     cu_seqlens
         Where the sequences begin and end, int ``(n + 1,)``.
+    longest
+        Tokens of the longest sequence; found out if it is needed and not given, which waits for a GPU.
     """
 
     cu_seqlens: torch.Tensor
+    longest: int | None = None
 
     @property
     def mask(self) -> None:
@@ -105,7 +108,9 @@ class Packed:
 
     @cached_property
     def max_length(self) -> int:
-        """Tokens of the longest sequence; found out once, which waits for a GPU."""
+        """Tokens of the longest sequence."""
+        if self.longest is not None:
+            return self.longest
         lengths = self.cu_seqlens.diff()
         return int(lengths.max()) if len(lengths) else 0
 

@@ -16,9 +16,9 @@ def convolve(
     places,  # (2, t)
     out,  # (N_DIRECTIONS, t, c)
     n_rows,
-    width,
-    first,
-    n_channels,
+    WIDTH: tl.constexpr,
+    FIRST: tl.constexpr,
+    N_CHANNELS: tl.constexpr,
     K: tl.constexpr,
     N_DIRECTIONS: tl.constexpr,
     FIRST_REVERSE: tl.constexpr,
@@ -26,27 +26,27 @@ def convolve(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Convolution of columns ``first : first + c`` of ``projected``, with or without SiLU."""
+    """Convolution of columns ``FIRST : FIRST + c`` of ``projected``, with or without SiLU."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = row < n_rows
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    wanted = channel < n_channels
+    wanted = channel < N_CHANNELS
     n_before = tl.load(places + row, mask=inside, other=-1)
     n_after = tl.load(places + n_rows + row, mask=inside, other=-1)
-    source = projected + first + row.to(tl.int64)[:, None] * width + channel[None, :]
+    source = projected + FIRST + row.to(tl.int64)[:, None] * WIDTH + channel[None, :]
     shift = tl.load(bias + channel, mask=wanted, other=0.0).to(tl.float32)
     for d in tl.static_range(N_DIRECTIONS):
         total = tl.zeros([ROWS, CHANNELS], tl.float32) + shift[None, :]
         for k in tl.static_range(K):
-            tap = tl.load(taps + (K - 1 - k) * n_channels + channel, mask=wanted, other=0.0).to(tl.float32)
+            tap = tl.load(taps + (K - 1 - k) * N_CHANNELS + channel, mask=wanted, other=0.0).to(tl.float32)
             if d + FIRST_REVERSE == 1:
-                x = tl.load(source + k * width, mask=(n_after >= k)[:, None] & wanted[None, :], other=0.0)
+                x = tl.load(source + k * WIDTH, mask=(n_after >= k)[:, None] & wanted[None, :], other=0.0)
             else:
-                x = tl.load(source - k * width, mask=(n_before >= k)[:, None] & wanted[None, :], other=0.0)
+                x = tl.load(source - k * WIDTH, mask=(n_before >= k)[:, None] & wanted[None, :], other=0.0)
             total += tap[None, :] * x.to(tl.float32)
         if ACTIVATE:
             total = silu(total)
-        target = out + (row + d * n_rows.to(tl.int64))[:, None] * n_channels + channel[None, :]
+        target = out + (row + d * n_rows.to(tl.int64))[:, None] * N_CHANNELS + channel[None, :]
         tl.store(target, total.to(out.dtype.element_ty), mask=inside[:, None] & wanted[None, :])
 
 
@@ -60,9 +60,9 @@ def convolve_gradient(
     d_taps,  # (p, K + 1, c) float32, to be summed over p; the bias comes last
     n_rows,
     rows_each,
-    width,
-    first,
-    n_channels,
+    WIDTH: tl.constexpr,
+    FIRST: tl.constexpr,
+    N_CHANNELS: tl.constexpr,
     K: tl.constexpr,
     N_DIRECTIONS: tl.constexpr,
     FIRST_REVERSE: tl.constexpr,
@@ -75,7 +75,7 @@ def convolve_gradient(
     """
     part = tl.program_id(0)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    wanted = channel < n_channels
+    wanted = channel < N_CHANNELS
     # summed over rows at the end only, since that takes all threads of a program
     d_shift = tl.zeros([ROWS, CHANNELS], tl.float32)
     d_tap0 = tl.zeros([ROWS, CHANNELS], tl.float32)
@@ -88,20 +88,20 @@ def convolve_gradient(
         inside = row < end
         n_before = tl.load(places + row, mask=inside, other=-1)
         n_after = tl.load(places + n_rows + row, mask=inside, other=-1)
-        offset = row.to(tl.int64)[:, None] * width + first + channel[None, :]
+        offset = row.to(tl.int64)[:, None] * WIDTH + FIRST + channel[None, :]
         x = tl.load(projected + offset, mask=inside[:, None] & wanted[None, :], other=0.0).to(tl.float32)
         d_x = tl.zeros([ROWS, CHANNELS], tl.float32)
         for d in tl.static_range(N_DIRECTIONS):
-            source = grad + (row + d * n_rows.to(tl.int64))[:, None] * n_channels + channel[None, :]
+            source = grad + (row + d * n_rows.to(tl.int64))[:, None] * N_CHANNELS + channel[None, :]
             for k in tl.static_range(K):
                 # the rows that read this one
                 if d + FIRST_REVERSE == 1:
-                    g = tl.load(source - k * n_channels, mask=(n_before >= k)[:, None] & wanted[None, :], other=0.0)
+                    g = tl.load(source - k * N_CHANNELS, mask=(n_before >= k)[:, None] & wanted[None, :], other=0.0)
                 else:
-                    g = tl.load(source + k * n_channels, mask=(n_after >= k)[:, None] & wanted[None, :], other=0.0)
+                    g = tl.load(source + k * N_CHANNELS, mask=(n_after >= k)[:, None] & wanted[None, :], other=0.0)
                 g = g.to(tl.float32)
                 d_x += (
-                    tl.load(taps + (K - 1 - k) * n_channels + channel, mask=wanted, other=0.0).to(tl.float32)[None, :]
+                    tl.load(taps + (K - 1 - k) * N_CHANNELS + channel, mask=wanted, other=0.0).to(tl.float32)[None, :]
                     * g
                 )
                 if k == 0:
@@ -114,8 +114,8 @@ def convolve_gradient(
                 if k == 3:
                     d_tap3 += g * x
         tl.store(d_projected + offset, d_x.to(d_projected.dtype.element_ty), mask=inside[:, None] & wanted[None, :])
-    d_taps += part * (K + 1) * n_channels
-    tl.store(d_taps + K * n_channels + channel, tl.sum(d_shift, 0), mask=wanted)
+    d_taps += part * (K + 1) * N_CHANNELS
+    tl.store(d_taps + K * N_CHANNELS + channel, tl.sum(d_shift, 0), mask=wanted)
     for k in tl.static_range(K):
         d_tap = tl.sum(d_tap0 if k == 0 else d_tap1 if k == 1 else d_tap2 if k == 2 else d_tap3, 0)
-        tl.store(d_taps + (K - 1 - k) * n_channels + channel, d_tap, mask=wanted)
+        tl.store(d_taps + (K - 1 - k) * N_CHANNELS + channel, d_tap, mask=wanted)

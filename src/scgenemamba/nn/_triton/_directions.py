@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch.autograd.function import once_differentiable
 
 from ._conv import convolve, convolve_gradient
 from ._gated_norm import gated_norm, gated_norm_gradient
+from ._launch import ceil_div, launch, power_of_two
 from ._scan import carry, scan, step_sizes
 from ._scan_gradient import map_gradient, value_gradient
-from ._walk import Walk, ceil_div
+from ._walk import Walk
 
 # sums over all rows are taken in this many parts, then added in a fixed order
 _PARTS = 256
 # one fixed configuration of each kernel: nobody waits for tuning
 _CONV = {"ROWS": 64, "CHANNELS": 64, "num_warps": 4}
 _CONV_GRADIENT = {"ROWS": 32, "CHANNELS": 32, "num_warps": 4}
-_NORM_GRADIENT = {"num_warps": 4}
-_NORM_GRADIENT_ELEMENTS = 2048
+_NORM_ELEMENTS = 2048
 _SCAN = {"num_warps": 4, "num_stages": 2}
 _CARRY = {"num_warps": 4, "num_stages": 2}
 _VALUE_GRADIENT = {"num_warps": 4, "num_stages": 1}
 _MAP_GRADIENT = {"num_warps": 8, "num_stages": 1}
-
-
-class Steps(NamedTuple):
-    """Step sizes and decays as :func:`step_sizes` makes them, ``(directions, chunks, heads, chunk)`` each."""
-
-    dt: torch.Tensor
-    decay: torch.Tensor
-    entry: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -74,9 +66,39 @@ class Shape:
         return self.inner + 2 * self.state
 
     @property
-    def directed(self) -> dict[str, int]:
-        """Which directions a kernel reads."""
+    def width(self) -> int:
+        """Columns of the projections: gate, channels, step sizes."""
+        return self.inner + self.channels + self.heads
+
+    @cached_property
+    def directed(self) -> dict[str, object]:
+        """Constants of all kernels that read sequences."""
         return {"FIRST_REVERSE": int(self.directions[0])}
+
+    @cached_property
+    def convolved(self) -> dict[str, object]:
+        """Constants of the convolution."""
+        sizes = {"WIDTH": self.width, "FIRST": self.inner, "N_CHANNELS": self.channels, "K": self.taps}
+        return {**sizes, "N_DIRECTIONS": len(self.directions), **self.directed}
+
+    @cached_property
+    def scanned(self) -> dict[str, object]:
+        """Constants of the scan."""
+        return {"N_HEADS": self.heads, "N": self.state, "P": self.head_width, **self.directed}
+
+    @cached_property
+    def normalised(self) -> dict[str, object]:
+        """Constants of the gated norm."""
+        sizes = {"STRIDE": self.width, "WIDTH": self.inner, "EPS": self.eps}
+        return {**sizes, "N_DIRECTIONS": len(self.directions), "SUMMED": self.summed}
+
+
+class Steps(NamedTuple):
+    """Step sizes and decays as :func:`step_sizes` makes them, ``(directions, chunks, heads, chunk)`` each."""
+
+    dt: torch.Tensor
+    decay: torch.Tensor
+    entry: torch.Tensor
 
 
 def run(
@@ -122,9 +144,8 @@ class _Directions(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
-        *inputs, shape, walk = arguments
-        out, steps, y, states = _forward(*inputs, shape, walk, keep_states=True)
-        projected, taps, bias, dt_bias, A_log, D, norm_weight = inputs
+        out, steps, y, states = _forward(*arguments, keep_states=True)
+        projected, taps, bias, dt_bias, A_log, D, norm_weight, shape, walk = arguments
         ctx.save_for_backward(projected, taps, bias, A_log, D, norm_weight, *steps, y, states)
         ctx.shape, ctx.walk, ctx.type_of_dt_bias = shape, walk, dt_bias.dtype
         return out
@@ -167,22 +188,12 @@ def _convolve(
     """Convolved ``(directions, t, channels)``, with taps ``(k, channels)``."""
     n_rows = len(projected)
     out = projected.new_empty(len(shape.directions), n_rows, shape.channels)
-    grid = (ceil_div(n_rows, _CONV["ROWS"]), ceil_div(shape.channels, _CONV["CHANNELS"]))
-    convolve[grid](
-        projected,
-        taps,
-        bias,
-        walk.places,
-        out,
-        n_rows,
-        projected.shape[1],
-        shape.inner,
-        shape.channels,
-        K=shape.taps,
-        N_DIRECTIONS=len(shape.directions),
-        ACTIVATE=activate,
-        **shape.directed,
-        **_CONV,
+    launch(
+        convolve,
+        (ceil_div(n_rows, _CONV["ROWS"]), ceil_div(shape.channels, _CONV["CHANNELS"])),
+        (projected, taps, bias, walk.places, out),
+        (n_rows,),
+        {**shape.convolved, "ACTIVATE": activate, **_CONV},
     )
     return out
 
@@ -197,28 +208,16 @@ def _convolve_gradient(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fill the columns of ``d_projected``; gradients of taps ``(k, channels)`` and bias."""
     n_rows = len(projected)
-    rows, channels = _CONV_GRADIENT["ROWS"], _CONV_GRADIENT["CHANNELS"]
-    each = ceil_div(ceil_div(n_rows, _PARTS), rows) * rows
-    parts = ceil_div(n_rows, each)
-    d_taps = projected.new_empty(parts, shape.taps + 1, shape.channels, dtype=torch.float32)
-    convolve_gradient[(parts, ceil_div(shape.channels, channels))](
-        projected,
-        taps,
-        walk.places,
-        d_pre,
-        d_projected,
-        d_taps,
-        n_rows,
-        each,
-        projected.shape[1],
-        shape.inner,
-        shape.channels,
-        K=shape.taps,
-        N_DIRECTIONS=len(shape.directions),
-        **shape.directed,
-        **_CONV_GRADIENT,
+    each, parts = _parts(n_rows, _PARTS, _CONV_GRADIENT["ROWS"])
+    sums = projected.new_empty(parts, shape.taps + 1, shape.channels, dtype=torch.float32)
+    launch(
+        convolve_gradient,
+        (parts, ceil_div(shape.channels, _CONV_GRADIENT["CHANNELS"])),
+        (projected, taps, walk.places, d_pre, d_projected, sums),
+        (n_rows, each),
+        {**shape.convolved, **_CONV_GRADIENT},
     )
-    sums = d_taps.sum(0)
+    sums = sums.sum(0)
     return sums[:-1], sums[-1]
 
 
@@ -226,19 +225,13 @@ def _step_sizes(projected: torch.Tensor, dt_bias: torch.Tensor, A_log: torch.Ten
     """Step sizes and decays of all chunks."""
     size = (len(shape.directions), walk.n_chunks, shape.heads, walk.chunk)
     steps = Steps(*projected.new_empty(3, *size, dtype=torch.float32).unbind())
-    step_sizes[size[1::-1]](
-        projected,
-        dt_bias,
-        A_log,
-        walk.chunks,
-        *steps,
-        walk.n_chunks,
-        projected.shape[1],
-        shape.inner + shape.channels,
-        shape.heads,
-        HEADS=triton.next_power_of_2(shape.heads),
-        Q=walk.chunk,
-        **shape.directed,
+    constants = {"WIDTH": shape.width, "FIRST": shape.inner + shape.channels, "N_HEADS": shape.heads}
+    launch(
+        step_sizes,
+        (walk.n_chunks, len(shape.directions)),
+        (projected, dt_bias, A_log, walk.chunks, *steps),
+        (walk.n_chunks,),
+        {**constants, **shape.directed, "HEADS": power_of_two(shape.heads), "Q": walk.chunk},
     )
     return steps
 
@@ -251,27 +244,19 @@ def _scan(
     y = _empty(walk, xbc, n_directions, n_rows, shape.inner)
     states = _room_for_states(xbc, shape, walk) if keep_states else xbc.new_empty(0)
     local = _local_states(xbc, xbc, steps, shape, walk, gradient=False)
-    scan[(shape.heads, walk.n_segments, n_directions)](
-        xbc,
-        steps.decay,
-        steps.entry,
-        D,
-        walk.segments,
-        *local,
-        states,
-        y,
-        n_rows,
-        walk.n_segments,
-        walk.n_chunks,
-        shape.heads,
-        walk.segment // walk.chunk,
-        LONG=walk.has_long,
-        STORE_STATES=keep_states,
-        N=shape.state,
-        P=shape.head_width,
-        Q=walk.chunk,
-        **shape.directed,
-        **_SCAN,
+    launch(
+        scan,
+        (shape.heads, walk.n_segments, n_directions),
+        (xbc, steps.decay, steps.entry, D, walk.segments, *local, states, y),
+        (n_rows, walk.n_segments, walk.n_chunks),
+        {
+            "SEGMENT_CHUNKS": walk.segment // walk.chunk,
+            "LONG": walk.has_long,
+            "STORE_STATES": keep_states,
+            **shape.scanned,
+            "Q": walk.chunk,
+            **_SCAN,
+        },
     )
     return y, states
 
@@ -286,7 +271,7 @@ def _scan_gradient(
     shape: Shape,
     walk: Walk,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of the values before SiLU, of the step sizes before softplus ``(heads, t)``, of ``A_log`` and of ``D``."""
+    """Gradients of the values before SiLU, of the step sizes before softplus ``(heads, t)``, of ``A_log`` and ``D``."""
     n_directions, n_rows = pre.shape[:2]
     maps = torch.nn.functional.silu(pre[..., shape.inner :]).contiguous()
     local = _local_states(maps, d_y, steps, shape, walk, gradient=True)
@@ -294,43 +279,25 @@ def _scan_gradient(
     _carry(maps, d_y, steps, local, d_states, shape, walk, gradient=True, local_only=False)
     d_pre = _empty(walk, pre, *pre.shape)
     d_raw = _empty(walk, pre, n_directions, shape.heads, n_rows, dtype=torch.float32)
-    # entries beyond the last chunk stay zero
-    d_A_log_and_D = d_raw.new_zeros(2, n_directions, walk.n_chunks, shape.heads)
-    sizes = (n_rows, walk.n_chunks, shape.heads)
-    constants = {"N": shape.state, "P": shape.head_width, "Q": walk.chunk, **shape.directed}
-    value_gradient[(shape.heads, walk.n_chunks, n_directions)](
-        pre,
-        maps,
-        steps.dt,
-        steps.decay,
-        A_log,
-        D,
-        walk.chunks,
-        states,
-        d_states,
-        d_y,
-        d_pre,
-        d_raw,
-        d_A_log_and_D,
-        *sizes,
-        **constants,
-        **_VALUE_GRADIENT,
+    # entries behind the last chunk stay zero
+    sums = d_raw.new_zeros(2, n_directions, walk.n_chunks, shape.heads)
+    sizes, constants = (n_rows, walk.n_chunks), {**shape.scanned, "Q": walk.chunk}
+    launch(
+        value_gradient,
+        (shape.heads, walk.n_chunks, n_directions),
+        (pre, maps, steps.dt, steps.decay, A_log, D, walk.chunks, states, d_states, d_y, d_pre, d_raw, sums),
+        sizes,
+        {**constants, **_VALUE_GRADIENT},
     )
-    map_gradient[(walk.n_chunks, n_directions)](
-        pre,
-        maps,
-        steps.dt,
-        steps.decay,
-        walk.chunks,
-        states,
-        d_states,
-        d_y,
-        d_pre,
-        *sizes,
-        **constants,
-        **_MAP_GRADIENT,
+    launch(
+        map_gradient,
+        (walk.n_chunks, n_directions),
+        (pre, maps, steps.dt, steps.decay, walk.chunks, states, d_states, d_y, d_pre),
+        sizes,
+        {**constants, **_MAP_GRADIENT},
     )
-    return d_pre, d_raw.sum(0), *d_A_log_and_D.sum((1, 2)).unbind()
+    d_A_log, d_D = sums.sum((1, 2)).unbind()
+    return d_pre, d_raw.sum(0), d_A_log, d_D
 
 
 def _room_for_states(like: torch.Tensor, shape: Shape, walk: Walk) -> torch.Tensor:
@@ -363,53 +330,38 @@ def _carry(
     gradient: bool,
     local_only: bool,
 ) -> None:
-    # x, B, C lie side by side going forwards; B and C against it
-    read_from = shape.state if gradient else shape.inner
-    carry[(shape.heads, walk.n_segments, len(shape.directions))](
-        read,
-        values,
-        steps.decay,
-        steps.entry,
-        walk.segments,
-        *local,
-        states,
-        values.shape[1],
-        walk.n_segments,
-        walk.n_chunks,
-        shape.heads,
-        walk.segment // walk.chunk,
-        read_from,
-        read.shape[-1],
-        values.shape[-1],
-        GRADIENT=gradient,
-        LOCAL=local_only,
-        LONG=walk.has_long,
-        N=shape.state,
-        P=shape.head_width,
-        Q=walk.chunk,
-        **shape.directed,
-        **_CARRY,
+    launch(
+        carry,
+        (shape.heads, walk.n_segments, len(shape.directions)),
+        (read, values, steps.decay, steps.entry, walk.segments, *local, states),
+        (values.shape[1], walk.n_segments, walk.n_chunks),
+        {
+            "SEGMENT_CHUNKS": walk.segment // walk.chunk,
+            # x, B, C lie side by side going forwards; B and C against it
+            "READ_FROM": shape.state if gradient else shape.inner,
+            "READ_WIDTH": read.shape[-1],
+            "VALUE_WIDTH": values.shape[-1],
+            "GRADIENT": gradient,
+            "LOCAL": local_only,
+            "LONG": walk.has_long,
+            **shape.scanned,
+            "Q": walk.chunk,
+            **_CARRY,
+        },
     )
 
 
 def _gated_norm(y: torch.Tensor, projected: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
-    n_directions, n_rows, width = y.shape
-    out = y.new_empty((n_rows, width) if shape.summed else y.shape)
-    columns = triton.next_power_of_2(width)
-    rows = max(1, 2048 // columns)
-    gated_norm[(ceil_div(n_rows, rows),)](
-        y,
-        projected,
-        weight,
-        out,
-        n_rows,
-        projected.shape[1],
-        width,
-        shape.eps,
-        N_DIRECTIONS=n_directions,
-        SUMMED=shape.summed,
-        ROWS=rows,
-        COLUMNS=columns,
+    n_rows = len(projected)
+    out = y.new_empty((n_rows, shape.inner) if shape.summed else y.shape)
+    columns = power_of_two(shape.inner)
+    rows = max(1, _NORM_ELEMENTS // columns)
+    launch(
+        gated_norm,
+        (ceil_div(n_rows, rows),),
+        (y, projected, weight, out),
+        (n_rows,),
+        {**shape.normalised, "ROWS": rows, "COLUMNS": columns},
     )
     return out
 
@@ -423,30 +375,23 @@ def _gated_norm_gradient(
     shape: Shape,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fill the gate's columns of ``d_projected``; gradients of ``y`` and of the weight."""
-    n_directions, n_rows, width = y.shape
+    n_rows = len(projected)
     d_y = torch.empty_like(y)
-    columns = triton.next_power_of_2(width)
-    rows = max(1, _NORM_GRADIENT_ELEMENTS // columns)
-    each = ceil_div(ceil_div(n_rows, 4 * _PARTS), rows) * rows
-    parts = ceil_div(n_rows, each)
-    d_weight = y.new_empty(parts, width, dtype=torch.float32)
-    gated_norm_gradient[(parts,)](
-        y,
-        projected,
-        weight,
-        grad,
-        d_y,
-        d_projected,
-        d_weight,
-        n_rows,
-        each,
-        projected.shape[1],
-        width,
-        shape.eps,
-        N_DIRECTIONS=n_directions,
-        SUMMED=shape.summed,
-        ROWS=rows,
-        COLUMNS=columns,
-        **_NORM_GRADIENT,
+    columns = power_of_two(shape.inner)
+    rows = max(1, _NORM_ELEMENTS // columns)
+    each, parts = _parts(n_rows, 4 * _PARTS, rows)
+    d_weight = y.new_empty(parts, shape.inner, dtype=torch.float32)
+    launch(
+        gated_norm_gradient,
+        (parts,),
+        (y, projected, weight, grad, d_y, d_projected, d_weight),
+        (n_rows, each),
+        {**shape.normalised, "ROWS": rows, "COLUMNS": columns},
     )
     return d_y, d_weight.sum(0)
+
+
+def _parts(n_rows: int, parts: int, rows: int) -> tuple[int, int]:
+    """Rows of each of about ``parts`` parts, a multiple of ``rows``, and their true number."""
+    each = ceil_div(ceil_div(n_rows, parts), rows) * rows
+    return each, ceil_div(n_rows, each)

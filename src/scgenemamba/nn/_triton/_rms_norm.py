@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
-from ._walk import ceil_div
+from ._launch import ceil_div, launch, power_of_two
 
 # sums over all rows are taken in this many parts, then added in a fixed order
 _PARTS = 2048
@@ -18,39 +18,51 @@ _WARPS = 2
 
 
 @triton.jit(do_not_specialize=["n_rows"])
-def _normalise(x, weight, out, n_rows, width, eps, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _normalise(
+    x, weight, out, n_rows, WIDTH: tl.constexpr, EPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.arange(0, COLUMNS)
-    mask = (row < n_rows)[:, None] & (column < width)[None, :]
-    at = row[:, None] * width + column[None, :]
+    mask = (row < n_rows)[:, None] & (column < WIDTH)[None, :]
+    at = row[:, None] * WIDTH + column[None, :]
     values = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
-    w = tl.load(weight + column, mask=column < width, other=0.0).to(tl.float32)[None, :]
-    scale = tl.rsqrt(tl.sum(values * values, 1) / width + eps)[:, None]
+    w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
+    scale = tl.rsqrt(tl.sum(values * values, 1) / WIDTH + EPS)[:, None]
     tl.store(out + at, (values * scale * w).to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["n_rows", "rows_each"])
 def _normalise_gradient(
-    x, weight, grad, d_x, d_weight, n_rows, rows_each, width, eps, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+    x,
+    weight,
+    grad,
+    d_x,
+    d_weight,
+    n_rows,
+    rows_each,
+    WIDTH: tl.constexpr,
+    EPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     part = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
-    w = tl.load(weight + column, mask=column < width, other=0.0).to(tl.float32)[None, :]
+    w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
     d_w = tl.zeros([COLUMNS], tl.float32)
     end = tl.minimum((part + 1) * rows_each, n_rows)
     for first in range(part * rows_each, end, ROWS):
         row = (first + tl.arange(0, ROWS)).to(tl.int64)
-        mask = (row < end)[:, None] & (column < width)[None, :]
-        at = row[:, None] * width + column[None, :]
+        mask = (row < end)[:, None] & (column < WIDTH)[None, :]
+        at = row[:, None] * WIDTH + column[None, :]
         values = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
         upper = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
-        scale = tl.rsqrt(tl.sum(values * values, 1) / width + eps)[:, None]
+        scale = tl.rsqrt(tl.sum(values * values, 1) / WIDTH + EPS)[:, None]
         d_w += tl.sum(upper * values * scale, 0)
         upper *= w
-        along = tl.sum(upper * values, 1)[:, None] / width
+        along = tl.sum(upper * values, 1)[:, None] / WIDTH
         d = scale * (upper - values * (scale * scale * along))
         tl.store(d_x + at, d.to(d_x.dtype.element_ty), mask=mask)
-    tl.store(d_weight + part * width + column, d_w, mask=column < width)
+    tl.store(d_weight + part * WIDTH + column, d_w, mask=column < WIDTH)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
@@ -64,9 +76,8 @@ def _forward(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dty
     n_rows, width = x.shape
     out = torch.empty_like(x, dtype=dtype)
     rows, columns = _tile(width)
-    _normalise[(ceil_div(n_rows, rows),)](
-        x, weight, out, n_rows, width, eps, ROWS=rows, COLUMNS=columns, num_warps=_WARPS
-    )
+    constants = {"WIDTH": width, "EPS": eps, "ROWS": rows, "COLUMNS": columns, "num_warps": _WARPS}
+    launch(_normalise, (ceil_div(n_rows, rows),), (x, weight, out), (n_rows,), constants)
     return out
 
 
@@ -88,23 +99,12 @@ class _RMSNorm(torch.autograd.Function):
         parts = ceil_div(n_rows, each)
         d_x = torch.empty_like(x)
         d_weight = x.new_empty(parts, width, dtype=torch.float32)
-        _normalise_gradient[(parts,)](
-            x,
-            weight,
-            grad.contiguous(),
-            d_x,
-            d_weight,
-            n_rows,
-            each,
-            width,
-            ctx.eps,
-            ROWS=rows,
-            COLUMNS=columns,
-            num_warps=_WARPS,
-        )
+        constants = {"WIDTH": width, "EPS": ctx.eps, "ROWS": rows, "COLUMNS": columns, "num_warps": _WARPS}
+        tensors = (x, weight, grad.contiguous(), d_x, d_weight)
+        launch(_normalise_gradient, (parts,), tensors, (n_rows, each), constants)
         return d_x, d_weight.sum(0).to(weight.dtype), None, None
 
 
 def _tile(width: int) -> tuple[int, int]:
-    columns = triton.next_power_of_2(width)
+    columns = power_of_two(width)
     return max(1, _ELEMENTS // columns), columns

@@ -28,9 +28,9 @@ def step_sizes(
     decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     entry,  # (N_DIRECTIONS, chunks, h, Q) float32
     n_chunks,
-    width,
-    first,
-    n_heads,
+    WIDTH: tl.constexpr,
+    FIRST: tl.constexpr,
+    N_HEADS: tl.constexpr,
     FIRST_REVERSE: tl.constexpr,
     HEADS: tl.constexpr,
     Q: tl.constexpr,
@@ -47,16 +47,16 @@ def step_sizes(
     q, head = tl.arange(0, Q), tl.arange(0, HEADS)
     place = tl.load(chunks + number * 3 + 2) + q
     row = start + row_of(length, place, direction + FIRST_REVERSE == 1)
-    own = head < n_heads
+    own = head < N_HEADS
     mask = (place < length)[:, None] & own[None, :]
-    raw = tl.load(projected + first + row.to(tl.int64)[:, None] * width + head[None, :], mask=mask, other=0.0)
+    raw = tl.load(projected + FIRST + row.to(tl.int64)[:, None] * WIDTH + head[None, :], mask=mask, other=0.0)
     raw = raw.to(tl.float32) + tl.load(dt_bias + head, mask=own, other=0.0).to(tl.float32)[None, :]
     # as torch's softplus: the identity where the exponential would overflow
     step = tl.where(raw > 20.0, raw, tl.log(1.0 + tl.exp(tl.minimum(raw, 20.0))))
     step = tl.where(mask, step, 0.0)
     rate = -tl.exp(tl.load(A_log + head, mask=own, other=0.0).to(tl.float32)) * _LOG2_E
     s = tl.cumsum(step * rate[None, :], 0)
-    at = ((direction * n_chunks + number).to(tl.int64) * n_heads + head)[None, :] * Q + q[:, None]
+    at = ((direction * n_chunks + number).to(tl.int64) * N_HEADS + head)[None, :] * Q + q[:, None]
     tl.store(dt + at, step, mask=own[None, :])
     tl.store(decay + at, s, mask=own[None, :])
     tl.store(entry + at, s - tl.log2(step), mask=own[None, :])
@@ -101,8 +101,8 @@ def scan(
     n_rows,
     n_segments,
     n_chunks,
-    n_heads,
-    segment_chunks,
+    N_HEADS: tl.constexpr,
+    SEGMENT_CHUNKS: tl.constexpr,
     FIRST_REVERSE: tl.constexpr,
     LONG: tl.constexpr,
     STORE_STATES: tl.constexpr,
@@ -118,20 +118,20 @@ def scan(
     if length == 0:
         return
     chunk_from = tl.load(segments + 2) // Q
-    chunk_to = tl.minimum(chunk_from + segment_chunks, tl.cdiv(length, Q))
+    chunk_to = tl.minimum(chunk_from + SEGMENT_CHUNKS, tl.cdiv(length, Q))
     skip = tl.load(D + head).to(tl.float32)
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     # offsets within a sequence are small enough for 32 bits, those of the sequence itself are not
-    width = n_heads * P + 2 * N
+    width = N_HEADS * P + 2 * N
     plane = start + direction * n_rows.to(tl.int64)
     xbc += plane * width
-    y += plane * (n_heads * P) + head * P
-    index = (direction * n_chunks + tl.load(segments + 3)).to(tl.int64) * n_heads + head
+    y += plane * (N_HEADS * P) + head * P
+    index = (direction * n_chunks + tl.load(segments + 3)).to(tl.int64) * N_HEADS + head
     decay += index * Q
     entry += index * Q
     states += index * (N * P)
     if LONG:
-        state = earlier_state(local_states, local_decays, segments, 4, head, direction, n_segments, n_heads, N, P)
+        state = earlier_state(local_states, local_decays, segments, 4, head, direction, n_segments, N_HEADS, N, P)
     else:
         state = tl.zeros([N, P], tl.float32)
     kind = xbc.dtype.element_ty
@@ -139,15 +139,15 @@ def scan(
         place = chunk * Q + q
         inside = place < length
         row = row_of(length, place, reverse)
-        lane = chunk * n_heads * Q
+        lane = chunk * N_HEADS * Q
         s = tl.load(decay + lane + q)
         t = tl.load(entry + lane + q)
         through = tl.load(decay + lane + (Q - 1))
         x = tl.load(xbc + head * P + row[:, None] * width + p[None, :], mask=inside[:, None], other=0.0)
-        b = tl.load(xbc + n_heads * P + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
-        c = tl.load(xbc + n_heads * P + N + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
+        b = tl.load(xbc + N_HEADS * P + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
+        c = tl.load(xbc + N_HEADS * P + N + row[:, None] * width + n[None, :], mask=inside[:, None], other=0.0)
         if STORE_STATES:
-            entering = states + (chunk * n_heads).to(tl.int64) * (N * P) + n[:, None] * P + p[None, :]
+            entering = states + chunk * (N_HEADS * N * P) + n[:, None] * P + p[None, :]
             tl.store(entering, state.to(states.dtype.element_ty))
         out = tl.dot(c, state.to(kind), input_precision="ieee") * tl.exp2(s)[:, None]
         # step sizes and D weigh the small matrix, so that x is used as it was read
@@ -156,7 +156,7 @@ def scan(
         out = tl.dot(mix.to(kind), x, acc=out, input_precision="ieee")
         written = (b.to(tl.float32) * tl.exp2(through - t)[:, None]).to(kind)
         state = tl.dot(tl.trans(written), x, acc=state * tl.exp2(through), input_precision="ieee")
-        target = y + row[:, None] * (n_heads * P) + p[None, :]
+        target = y + row[:, None] * (N_HEADS * P) + p[None, :]
         tl.store(target, out.to(y.dtype.element_ty), mask=inside[:, None])
 
 
@@ -173,11 +173,11 @@ def carry(
     n_rows,
     n_segments,
     n_chunks,
-    n_heads,
-    segment_chunks,
-    read_from,
-    read_width,
-    value_width,
+    N_HEADS: tl.constexpr,
+    SEGMENT_CHUNKS: tl.constexpr,
+    READ_FROM: tl.constexpr,
+    READ_WIDTH: tl.constexpr,
+    VALUE_WIDTH: tl.constexpr,
     FIRST_REVERSE: tl.constexpr,
     GRADIENT: tl.constexpr,
     LOCAL: tl.constexpr,
@@ -198,18 +198,18 @@ def carry(
     if length == 0:
         return
     chunk_from = tl.load(segments + 2) // Q
-    n_own = tl.minimum(segment_chunks, tl.cdiv(length, Q) - chunk_from)
+    n_own = tl.minimum(SEGMENT_CHUNKS, tl.cdiv(length, Q) - chunk_from)
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     if LONG and not LOCAL:
         edge = 5 if GRADIENT else 4
-        state = earlier_state(local_states, local_decays, segments, edge, head, direction, n_segments, n_heads, N, P)
+        state = earlier_state(local_states, local_decays, segments, edge, head, direction, n_segments, N_HEADS, N, P)
     else:
         state = tl.zeros([N, P], tl.float32)
     kind = read.dtype.element_ty
     plane = start + direction * n_rows.to(tl.int64)
-    read += plane * read_width + read_from
-    values += plane * value_width + head * P
-    index = (direction * n_chunks + tl.load(segments + 3)).to(tl.int64) * n_heads + head
+    read += plane * READ_WIDTH + READ_FROM
+    values += plane * VALUE_WIDTH + head * P
+    index = (direction * n_chunks + tl.load(segments + 3)).to(tl.int64) * N_HEADS + head
     decay += index * Q
     entry += index * Q
     states += index * (N * P)
@@ -219,12 +219,12 @@ def carry(
         place = chunk * Q + q
         inside = place < length
         row = row_of(length, place, reverse)
-        lane = chunk * n_heads * Q
+        lane = chunk * N_HEADS * Q
         through = tl.load(decay + lane + (Q - 1))
-        r = tl.load(read + row[:, None] * read_width + n[None, :], mask=inside[:, None], other=0.0)
-        v = tl.load(values + row[:, None] * value_width + p[None, :], mask=inside[:, None], other=0.0)
+        r = tl.load(read + row[:, None] * READ_WIDTH + n[None, :], mask=inside[:, None], other=0.0)
+        v = tl.load(values + row[:, None] * VALUE_WIDTH + p[None, :], mask=inside[:, None], other=0.0)
         if not LOCAL:
-            leaving = states + (chunk * n_heads).to(tl.int64) * (N * P) + n[:, None] * P + p[None, :]
+            leaving = states + chunk * (N_HEADS * N * P) + n[:, None] * P + p[None, :]
             tl.store(leaving, state.to(states.dtype.element_ty))
         if GRADIENT:
             weight = tl.exp2(tl.load(decay + lane + q))
@@ -234,6 +234,6 @@ def carry(
         state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision="ieee")
         passed += through
     if LOCAL:
-        number = ((direction * n_segments + tl.load(segments + 6)) * n_heads + head).to(tl.int64)
+        number = ((direction * n_segments + tl.load(segments + 6)) * N_HEADS + head).to(tl.int64)
         tl.store(local_states + number * N * P + n[:, None] * P + p[None, :], state)
         tl.store(local_decays + number, passed)

@@ -26,7 +26,7 @@ def value_gradient(
     d_A_log_and_D,  # (2, N_DIRECTIONS, chunks, h) float32, to be summed
     n_rows,
     n_chunks,
-    n_heads,
+    N_HEADS: tl.constexpr,
     FIRST_REVERSE: tl.constexpr,
     N: tl.constexpr,
     P: tl.constexpr,
@@ -45,11 +45,11 @@ def value_gradient(
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     inside = first + q < length
     row = row_of(length, first + q, reverse)
-    inner = n_heads * P
+    inner = N_HEADS * P
     width = inner + 2 * N
     plane = start + direction * n_rows.to(tl.int64)
     kind = pre.dtype.element_ty
-    index = (direction * n_chunks + number).to(tl.int64) * n_heads + head
+    index = (direction * n_chunks + number).to(tl.int64) * N_HEADS + head
     at_state = index * (N * P) + n[:, None] * P + p[None, :]
     step = tl.load(dt + index * Q + q)
     s = tl.load(decay + index * Q + q)
@@ -85,12 +85,12 @@ def value_gradient(
     skip = tl.load(D + head).to(tl.float32)
     d_x = (d_xdt * step[:, None] + skip * g.to(tl.float32)) * silu_gradient(x_pre, gate)
     tl.store(d_pre + plane * width + head * P + at_x, d_x.to(kind), mask=inside[:, None])
-    d_raw += start + (direction * n_heads + head) * n_rows.to(tl.int64)
+    d_raw += start + (direction * N_HEADS + head) * n_rows.to(tl.int64)
     # the derivative of softplus(u), from its value
     d_step = (tl.sum(d_xdt * x, 1) + d_a * rate) * (1.0 - tl.exp(-step))
     tl.store(d_raw + row, d_step, mask=inside)
     tl.store(d_A_log_and_D + index, tl.sum(d_a * step, 0) * rate)
-    n_sums = tl.num_programs(2) * n_chunks * n_heads
+    n_sums = tl.num_programs(2) * n_chunks * N_HEADS
     tl.store(d_A_log_and_D + n_sums + index, tl.sum(tl.sum(g.to(tl.float32) * x, 1), 0))
 
 
@@ -107,7 +107,7 @@ def map_gradient(
     d_pre,  # (N_DIRECTIONS, t, c)
     n_rows,
     n_chunks,
-    n_heads,
+    N_HEADS: tl.constexpr,
     FIRST_REVERSE: tl.constexpr,
     N: tl.constexpr,
     P: tl.constexpr,
@@ -126,14 +126,14 @@ def map_gradient(
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     inside = first + q < length
     row = row_of(length, first + q, reverse)
-    inner = n_heads * P
+    inner = N_HEADS * P
     width = inner + 2 * N
     plane = start + direction * n_rows.to(tl.int64)
     kind = pre.dtype.element_ty
     pre += plane * width
     d_pre += plane * width
     d_y += plane * inner
-    index = (direction * n_chunks + number).to(tl.int64) * n_heads
+    index = (direction * n_chunks + number).to(tl.int64) * N_HEADS
     dt += index * Q
     decay += index * Q
     states += index * (N * P)
@@ -141,7 +141,7 @@ def map_gradient(
     d_scores = tl.zeros([Q, Q], tl.float32)
     d_b = tl.zeros([Q, N], tl.float32)
     d_c = tl.zeros([Q, N], tl.float32)
-    for head in range(0, n_heads):
+    for head in range(0, N_HEADS):
         step = tl.load(dt + head * Q + q)
         s = tl.load(decay + head * Q + q)
         through = tl.load(decay + head * Q + (Q - 1))

@@ -9,11 +9,6 @@ import torch
 import torch.nn.functional as F
 
 
-def ceil_div(a: int, b: int) -> int:
-    """Quotient, rounded up; Triton's own takes ten times as long."""
-    return -(-a // b)
-
-
 @dataclass(frozen=True, eq=False)
 class Walk:
     """Tables that tell each program its part of the batch; made once per batch, on its device.
