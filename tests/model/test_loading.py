@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scgenemamba.model._loading import CellLoader, CellSplitter, read_ahead
+from scgenemamba.model._loading import CellLoader, DataSplitter, read_ahead
 
 
 def reading_threads() -> list[str]:
@@ -90,7 +90,7 @@ def test_worker_processes_give_the_same_batches(trained):
 
 
 def test_splitter_takes_the_device_of_the_trainer(trained):
-    splitter = CellSplitter(trained.adata_manager, batch_size=32)
+    splitter = DataSplitter(trained.adata_manager, batch_size=32)
 
     class Trainer:
         strategy = type("Strategy", (), {"root_device": torch.device("mps")})

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import torch
-from scvi.dataloaders import AnnDataLoader, DataSplitter
+from scvi import dataloaders
 
 from scgenemamba.tokens import CellBatch
 
@@ -36,7 +36,7 @@ def read_ahead(batches: Iterator[Batch], n_ahead: int = _BATCHES_AHEAD) -> Itera
                 future.cancel()
 
 
-class CellLoader(AnnDataLoader):
+class CellLoader(dataloaders.AnnDataLoader):
     """Data loader of scvi-tools that reads ahead for a GPU, into pinned memory.
 
     A thread is enough, since ranking runs without the GIL, and it needs no copy of the cells. On a CPU it would take
@@ -71,7 +71,8 @@ class CellLoader(AnnDataLoader):
             yield from read_ahead(chain([first], batches))
 
 
-class CellSplitter(DataSplitter):
+# by this name, scvi-tools refuses early stopping without validation cells
+class DataSplitter(dataloaders.DataSplitter):
     """Data splitter of scvi-tools whose loaders know the device of the training."""
 
     data_loader_cls = CellLoader

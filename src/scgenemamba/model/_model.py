@@ -35,7 +35,7 @@ from ._dataset import CellManager
 from ._expression_field import ExpressionField
 from ._fields import BatchField, CategoricalCovariatesField, ContinuousCovariatesField, LabelsField, SizeFactorField
 from ._inference import InferenceMixin
-from ._loading import CellSplitter
+from ._loading import DataSplitter
 from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
 from ._module import GeneMambaModule
 from ._presets import resolve_preset
@@ -96,7 +96,7 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """
 
     _module_cls = GeneMambaModule
-    _data_splitter_cls = CellSplitter
+    _data_splitter_cls = DataSplitter
     _training_plan_cls = GeneMambaTrainingPlan
     _train_runner_cls = PlainHistoryRunner
 
