@@ -78,7 +78,7 @@ def test_outputs_and_gradients_equal_those_in_float64(fusion, layout_of, lengths
     parts = [torch.randn(n, SIZES["d_model"], dtype=torch.float64) for n in lengths]
     expected, d_x, d_parameters = outputs_and_gradients(block, "torch", parts, layout_of, torch.float64)
     # what half precision loses before and behind the kernels is not theirs
-    allowed = TOLERANCES[dtype] * (4 if fusion == "gate" else 1)
+    allowed = TOLERANCES[dtype] * {"gate": 4, "alternate": 1.5}.get(fusion, 1)
     got, got_d_x, got_d_parameters = outputs_and_gradients(block, "fused", parts, layout_of, dtype)
     assert relative(got, expected) < allowed
     assert relative(got_d_x, d_x) < allowed
@@ -102,3 +102,29 @@ def test_sizes_that_are_no_powers_of_two_are_named():
     assert resolve_backend("auto", DEVICE, config).name != "fused"
     with pytest.raises(RuntimeError, match="headdim to be a power of two of at least 16, not 24"):
         resolve_backend("fused", DEVICE, config)
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="CUDA graphs need a GPU")
+def test_replayed_batches_equal_fresh_ones():
+    encoder = shake(BiMambaEncoder(GeneMambaConfig(**SIZES, n_layers=2))).to(DEVICE)
+    again = BiMambaEncoder(encoder.config).to(DEVICE)
+    again.load_state_dict(encoder.state_dict())
+
+    def batch(lengths):
+        bounds = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], device=DEVICE)
+        return torch.randint(20, (sum(lengths),), device=DEVICE), bounds
+
+    with torch.inference_mode():
+        for lengths in ([300, 200], [301, 150, 7], [280, 0, 220], [3000], [290, 200]):
+            tokens, bounds = batch(lengths)
+            fresh = again._run_packed(again._embed(tokens, None), bounds, max(lengths))
+            assert torch.equal(encoder(tokens, bounds), fresh)
+    assert any(encoder._replay._recordings.values())
+    # parameters that have moved are read where they are now
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.data = parameter.data * 1.5
+        tokens, bounds = batch([300, 200])
+        first, second = encoder(tokens, bounds), encoder(tokens, bounds)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, again(tokens, bounds))

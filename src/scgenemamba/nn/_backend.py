@@ -26,10 +26,13 @@ class Backend(Protocol):
         Name by which it is asked for.
     packs
         Whether it wants all cells of a batch in one packed layout, instead of padded pieces of similar cells.
+    replays
+        Whether it never waits for the device, so that a forward pass can be recorded as a CUDA graph.
     """
 
     name: str
     packs: bool
+    replays: bool
 
     def __call__(
         self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
@@ -54,9 +57,14 @@ class Backend(Protocol):
         """
 
     def total(
-        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+        self,
+        projected: torch.Tensor,
+        mixer: Mamba2Mixer,
+        layout: Layout,
+        directions: tuple[bool, ...],
+        scale: float = 1.0,
     ) -> torch.Tensor:
-        """Sum of the outputs of the directions, ``(..., d_inner)``; parameters as above."""
+        """Sum of the outputs of the directions times ``scale``, ``(..., d_inner)``; parameters as above."""
 
     def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
         """Normalised ``(..., d)``, in the type that the projections compute in or that of ``x``."""

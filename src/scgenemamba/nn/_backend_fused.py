@@ -28,6 +28,7 @@ class FusedBackend:
 
     name = "fused"
     packs = True
+    replays = True
 
     def __init__(self) -> None:
         self._walks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -36,14 +37,19 @@ class FusedBackend:
         self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
     ) -> tuple[torch.Tensor, ...]:
         """Output of each direction, see :class:`Backend`."""
-        out = self._run(projected, mixer, layout, directions, summed=False)
+        out = self._run(projected, mixer, layout, directions)
         return tuple(part.view(*projected.shape[:-1], mixer.d_inner) for part in out.unbind())
 
     def total(
-        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+        self,
+        projected: torch.Tensor,
+        mixer: Mamba2Mixer,
+        layout: Layout,
+        directions: tuple[bool, ...],
+        scale: float = 1.0,
     ) -> torch.Tensor:
-        """Sum of the outputs, see :class:`Backend`."""
-        out = self._run(projected, mixer, layout, directions, summed=True)
+        """Scaled sum of the outputs, see :class:`Backend`."""
+        out = self._run(projected, mixer, layout, directions, scale)
         return out.view(*projected.shape[:-1], mixer.d_inner)
 
     def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
@@ -81,8 +87,7 @@ class FusedBackend:
         mixer: Mamba2Mixer,
         layout: Layout,
         directions: tuple[bool, ...],
-        *,
-        summed: bool,
+        scale_of_sum: float | None = None,
     ) -> torch.Tensor:
         from ._triton._directions import run
 
@@ -92,7 +97,7 @@ class FusedBackend:
             mixer.d_state,
             mixer.conv1d.weight.shape[-1],
             directions,
-            summed,
+            scale_of_sum,
             mixer.norm.eps,
         )
         flat = projected.reshape(-1, projected.shape[-1]).contiguous()

@@ -35,6 +35,7 @@ class MambaSsmBackend:
 
     name = "mamba_ssm"
     packs = True
+    replays = False
 
     def __call__(
         self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
@@ -53,11 +54,17 @@ class MambaSsmBackend:
         return tuple(outputs)
 
     def total(
-        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+        self,
+        projected: torch.Tensor,
+        mixer: Mamba2Mixer,
+        layout: Layout,
+        directions: tuple[bool, ...],
+        scale: float = 1.0,
     ) -> torch.Tensor:
-        """Sum of the outputs, see :class:`Backend`."""
+        """Scaled sum of the outputs, see :class:`Backend`."""
         first, *rest = self(projected, mixer, layout, directions)
-        return sum(rest, start=first)
+        total = sum(rest, start=first)
+        return total if scale == 1 else total * scale
 
     def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
         """Normalised values, see :class:`Backend`."""

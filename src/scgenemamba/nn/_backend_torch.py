@@ -26,11 +26,22 @@ class TorchBackend:
 
     name = "torch"
     packs = False
+    replays = False
 
     def __call__(
         self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
     ) -> tuple[torch.Tensor, ...]:
         """Output of each direction, see :class:`Backend`."""
+        return self._run(projected, mixer, layout, directions, mixer.norm.weight)
+
+    def _run(
+        self,
+        projected: torch.Tensor,
+        mixer: Mamba2Mixer,
+        layout: Layout,
+        directions: tuple[bool, ...],
+        norm_weight: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
         z, xbc, dt = layout.rows(projected).split(mixer.widths, -1)
         accurate = torch.promote_types(projected.dtype, torch.float32)
         dt = F.softplus(dt.to(accurate) + mixer.dt_bias)
@@ -42,15 +53,22 @@ class TorchBackend:
         outputs = []
         for reverse in directions:
             y = _scan(xbc, dt, mixer, layout, reverse)
-            out = rms_norm(y, mixer.norm.weight, mixer.norm.eps, gate)
+            out = rms_norm(y, norm_weight, mixer.norm.eps, gate)
             outputs.append(out.view(*projected.shape[:-1], mixer.d_inner))
         return tuple(outputs)
 
     def total(
-        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+        self,
+        projected: torch.Tensor,
+        mixer: Mamba2Mixer,
+        layout: Layout,
+        directions: tuple[bool, ...],
+        scale: float = 1.0,
     ) -> torch.Tensor:
-        """Sum of the outputs, see :class:`Backend`."""
-        first, *rest = self(projected, mixer, layout, directions)
+        """Scaled sum of the outputs, see :class:`Backend`."""
+        # scaling the small weight spares a pass over the outputs
+        weight = mixer.norm.weight if scale == 1 else mixer.norm.weight * scale
+        first, *rest = self._run(projected, mixer, layout, directions, weight)
         return sum(rest, start=first)
 
     def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:

@@ -65,8 +65,9 @@ class BiMambaBlock(nn.Module):
         normed = x if self.norm is None else backend.norm(x, self.norm)
         projected, weight = self.mixer.in_proj(normed), self.mixer.out_proj.weight
         if self.fusion in OF_SUM:
-            total = backend.total(projected, self.mixer, layout, self.directions)
-            return add_projected(x, total, weight, OF_SUM[self.fusion])
+            factor, scale = OF_SUM[self.fusion]
+            total = backend.total(projected, self.mixer, layout, self.directions, scale)
+            return add_projected(x, total, weight, factor)
         ahead, back = backend(projected, self.mixer, layout, self.directions)
         aggregator = shared_aggregator if self.aggregator is None else self.aggregator
         return OF_BOTH[self.fusion](x, ahead, back, weight, aggregator)

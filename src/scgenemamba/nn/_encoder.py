@@ -16,6 +16,7 @@ from ._fusion import OF_BOTH, make_aggregator
 from ._layout import Packed, Padded
 from ._norm import RMSNorm
 from ._pieces import cut_into_pieces
+from ._replay import Replay
 
 if TYPE_CHECKING:
     from ._backend import Backend
@@ -62,6 +63,7 @@ class BiMambaEncoder(nn.Module):
         shared = config.fusion in OF_BOTH and config.shared_aggregator
         self.aggregator = make_aggregator(config.d_model) if shared else None
         self.norm_f = RMSNorm(config.d_model)
+        self._replay = Replay()
         self._initialise()
 
     def _initialise(self) -> None:
@@ -107,7 +109,10 @@ class BiMambaEncoder(nn.Module):
             return self.embeddings(tokens)
         if self._backend(tokens.device).packs if packed is None else packed:
             longest = max(end - start for start, end in pairwise(bounds))
-            return self._run(self._embed(tokens, masked), Packed(cu_seqlens, longest))
+            x = self._embed(tokens, masked)
+            if self._backend(x.device).replays and not torch.is_grad_enabled():
+                return self._replay(self._run_packed, x, cu_seqlens, longest, self.parameters())
+            return self._run_packed(x, cu_seqlens, longest)
         pieces = cut_into_pieces(cu_seqlens, self.tokens_of_a_piece(tokens.device))
         # embedded before cutting: each use of the table costs a gradient of its full size
         x = self._embed(tokens[pieces.source], None if masked is None else masked[pieces.source])
@@ -127,10 +132,13 @@ class BiMambaEncoder(nn.Module):
 
     def _embed(self, tokens: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
         x = F.embedding(tokens, self.embeddings.weight)
-        if torch.is_autocast_enabled(x.device.type) and not torch.is_grad_enabled():
-            # without a gradient the residual stream too can do with half precision
+        if torch.is_autocast_enabled(x.device.type):
+            # the stream that the layers add to is in half precision too: they lose more than it does
             x = x.to(torch.get_autocast_dtype(x.device.type))
         return x if masked is None else torch.where(masked.unsqueeze(-1), self.mask_embedding.to(x.dtype), x)
+
+    def _run_packed(self, x: torch.Tensor, cu_seqlens: torch.Tensor, longest: int) -> torch.Tensor:
+        return self._run(x, Packed(cu_seqlens, longest))
 
     def _run(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
         backend = self._backend(x.device)

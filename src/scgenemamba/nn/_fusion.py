@@ -18,33 +18,29 @@ from torch import nn
 OF_SUM = MappingProxyType({"mean": (1.0, 0.5), "sum": (2.0, 1.0), "alternate": (1.0, 1.0)})
 
 
-def add_projected(
-    x: torch.Tensor, total: torch.Tensor, weight: torch.Tensor, factors: tuple[float, float]
-) -> torch.Tensor:
-    """Fuse from the sum of the directions; without a gradient, ``x`` is overwritten where types allow.
+def add_projected(x: torch.Tensor, total: torch.Tensor, weight: torch.Tensor, factor: float) -> torch.Tensor:
+    """``factor x + W_o total``; without a gradient, ``x`` is overwritten where types allow.
 
     Parameters
     ----------
     x
         Input of the layer, ``(..., d)``.
     total
-        Sum of the directions, ``(..., d_inner)``.
+        Scaled sum of the directions, ``(..., d_inner)``.
     weight
         ``W_o``, ``(d, d_inner)``.
-    factors
-        Factors of ``x`` and of the projected sum.
+    factor
+        Factor of ``x``.
 
     Returns
     -------
     ``(..., d)``, of the type of ``x``.
     """
-    beta, alpha = factors
     if x.dtype == total.dtype and not torch.is_grad_enabled():
         # the product is added where it is written, which spares two passes
-        x.flatten(0, -2).addmm_(total.flatten(0, -2), weight.mT.to(x.dtype), beta=beta, alpha=alpha)
+        x.flatten(0, -2).addmm_(total.flatten(0, -2), weight.mT.to(x.dtype), beta=factor)
         return x
-    # scaling the small weight spares a pass over the activations
-    return torch.add(F.linear(total, alpha * weight), x, alpha=beta)
+    return torch.add(F.linear(total, weight), x, alpha=factor)
 
 
 def concat(

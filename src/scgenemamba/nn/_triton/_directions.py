@@ -25,7 +25,7 @@ _NORM_ELEMENTS = 2048
 _SCAN = {"num_warps": 4, "num_stages": 2}
 _CARRY = {"num_warps": 4, "num_stages": 2}
 _VALUE_GRADIENT = {"num_warps": 4, "num_stages": 1}
-_MAP_GRADIENT = {"num_warps": 8, "num_stages": 1}
+_MAP_GRADIENT = {"num_warps": 4, "num_stages": 2}
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Shape:
     directions
         For each output, whether the sequences are read from their ends: any of the two, or first forwards and then
         backwards.
-    summed
-        Whether the outputs are summed.
+    scale_of_sum
+        Factor of the outputs' sum, ``None`` if they are not summed.
     eps
         Added to the mean square by the normalisation.
     """
@@ -52,7 +52,7 @@ class Shape:
     state: int
     taps: int
     directions: tuple[bool, ...]
-    summed: bool
+    scale_of_sum: float | None
     eps: float
 
     @property
@@ -90,7 +90,8 @@ class Shape:
     def normalised(self) -> dict[str, object]:
         """Constants of the gated norm."""
         sizes = {"STRIDE": self.width, "WIDTH": self.inner, "EPS": self.eps}
-        return {**sizes, "N_DIRECTIONS": len(self.directions), "SUMMED": self.summed}
+        summed = self.scale_of_sum is not None
+        return {**sizes, "N_DIRECTIONS": len(self.directions), "SUMMED": summed, "SCALE": self.scale_of_sum or 1.0}
 
 
 class Steps(NamedTuple):
@@ -353,7 +354,7 @@ def _carry(
 
 def _gated_norm(y: torch.Tensor, projected: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
     n_rows = len(projected)
-    out = y.new_empty((n_rows, shape.inner) if shape.summed else y.shape)
+    out = y.new_empty(y.shape if shape.scale_of_sum is None else (n_rows, shape.inner))
     columns = power_of_two(shape.inner)
     rows = max(1, _NORM_ELEMENTS // columns)
     launch(

@@ -20,16 +20,17 @@ def gated_norm(
     EPS: tl.constexpr,
     N_DIRECTIONS: tl.constexpr,
     SUMMED: tl.constexpr,
+    SCALE: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """``RMSNorm(y silu(z))``, summed over the directions or not."""
+    """``RMSNorm(y silu(z))``, summed over the directions or not, times ``SCALE``."""
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.arange(0, COLUMNS)
     mask = (row < n_rows)[:, None] & (column < WIDTH)[None, :]
     z = tl.load(projected + row[:, None] * STRIDE + column[None, :], mask=mask, other=0.0).to(tl.float32)
     gate = z * sigmoid(z)
-    w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
+    w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :] * SCALE
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     for d in tl.static_range(N_DIRECTIONS):
         at = (row[:, None] + d * n_rows.to(tl.int64)) * WIDTH + column[None, :]
@@ -59,13 +60,14 @@ def gated_norm_gradient(
     EPS: tl.constexpr,
     N_DIRECTIONS: tl.constexpr,
     SUMMED: tl.constexpr,
+    SCALE: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     """Gradient of :func:`gated_norm`; each program sums the weight over ``rows_each`` rows."""
     part = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
-    w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
+    w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :] * SCALE
     d_w = tl.zeros([COLUMNS], tl.float32)
     end = tl.minimum((part + 1) * rows_each, n_rows)
     for first in range(part * rows_each, end, ROWS):
@@ -84,7 +86,7 @@ def gated_norm_gradient(
             value = tl.load(y + at, mask=mask, other=0.0).to(tl.float32)
             u = value * gate
             scale = tl.rsqrt(tl.sum(u * u, 1) / WIDTH + EPS)[:, None]
-            d_w += tl.sum(upper * u * scale, 0)
+            d_w += tl.sum(upper * u * scale, 0) * SCALE
             upper *= w
             along = tl.sum(upper * u, 1)[:, None] / WIDTH
             d_u = scale * (upper - u * (scale * scale * along))
