@@ -118,7 +118,8 @@ def test_replayed_batches_equal_fresh_ones():
         for lengths in ([300, 200], [301, 150, 7], [280, 0, 220], [3000], [290, 200]):
             tokens, bounds = batch(lengths)
             fresh = again._run_packed(again._embed(tokens, None), bounds, max(lengths))
-            assert torch.equal(encoder(tokens, bounds), fresh)
+            # products of other sizes may be summed in another order
+            assert relative(encoder(tokens, bounds), fresh) < 1e-6
     assert any(encoder._replay._recordings.values())
     # parameters that have moved are read where they are now
     with torch.no_grad():
@@ -126,5 +127,6 @@ def test_replayed_batches_equal_fresh_ones():
             parameter.data = parameter.data * 1.5
         tokens, bounds = batch([300, 200])
         first, second = encoder(tokens, bounds), encoder(tokens, bounds)
-    assert torch.equal(first, second)
-    assert not torch.equal(first, again(tokens, bounds))
+        before = again(tokens, bounds)
+    assert relative(first, second) < 1e-6
+    assert relative(first, before) > 1e-2

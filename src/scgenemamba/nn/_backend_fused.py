@@ -89,7 +89,7 @@ class FusedBackend:
         directions: tuple[bool, ...],
         scale_of_sum: float | None = None,
     ) -> torch.Tensor:
-        from ._triton._directions import run
+        from ._triton._directions import Inputs, run
 
         shape = _shape(
             mixer.n_heads,
@@ -103,10 +103,10 @@ class FusedBackend:
         flat = projected.reshape(-1, projected.shape[-1]).contiguous()
         bias = mixer.conv1d.bias
         assert bias is not None
-        parameters = (mixer.conv1d.weight, bias, mixer.dt_bias, mixer.A_log, mixer.D, mixer.norm.weight)
+        inputs = Inputs(flat, mixer.conv1d.weight, bias, mixer.dt_bias, mixer.A_log, mixer.D, mixer.norm.weight)
         # a program finds its device through torch's current one
         with torch.cuda.device_of(flat):
-            return run(flat, *parameters, shape, self._walk(layout, flat))
+            return run(inputs, shape, self._walk(layout, flat))
 
     def _walk(self, layout: Layout, flat: torch.Tensor) -> Any:
         """Tables of a batch, shared by its layers."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +111,7 @@ class BiMambaEncoder(nn.Module):
             longest = max(end - start for start, end in pairwise(bounds))
             x = self._embed(tokens, masked)
             if self._backend(x.device).replays and not torch.is_grad_enabled():
-                return self._replay(self._run_packed, x, cu_seqlens, longest, self.parameters())
+                return self._replay(self._run_packed, x, cu_seqlens, longest, self._places())
             return self._run_packed(x, cu_seqlens, longest)
         pieces = cut_into_pieces(cu_seqlens, self.tokens_of_a_piece(tokens.device))
         # embedded before cutting: each use of the table costs a gradient of its full size
@@ -136,6 +136,12 @@ class BiMambaEncoder(nn.Module):
             # the stream that the layers add to is in half precision too: they lose more than it does
             x = x.to(torch.get_autocast_dtype(x.device.type))
         return x if masked is None else torch.where(masked.unsqueeze(-1), self.mask_embedding.to(x.dtype), x)
+
+    def _places(self) -> tuple[int, ...]:
+        """Which projections there are, and where they lie: parameters move together."""
+        mixers: list[Any] = [layer.mixer for layer in self.layers]
+        places = [(id(m.in_proj), id(m.out_proj), m.in_proj.weight.data_ptr(), m.D.data_ptr()) for m in mixers]
+        return (self.norm_f.weight.data_ptr(), *chain.from_iterable(places))
 
     def _run_packed(self, x: torch.Tensor, cu_seqlens: torch.Tensor, longest: int) -> torch.Tensor:
         return self._run(x, Packed(cu_seqlens, longest))

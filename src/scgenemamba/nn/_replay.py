@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
@@ -32,9 +32,7 @@ class Replay:
     def __init__(self) -> None:
         self._recordings: OrderedDict[tuple[object, ...], _Recording | None] = OrderedDict()
 
-    def __call__(
-        self, run: Run, x: torch.Tensor, bounds: torch.Tensor, longest: int, parameters: Iterable[torch.Tensor]
-    ) -> torch.Tensor:
+    def __call__(self, run: Run, x: torch.Tensor, bounds: torch.Tensor, longest: int, state: Hashable) -> torch.Tensor:
         """What ``run`` makes of ``x``, without a gradient.
 
         Parameters
@@ -47,16 +45,15 @@ class Replay:
             Where the sequences begin and end, ``(n + 1,)``.
         longest
             Tokens of the longest sequence.
-        parameters
-            All that ``run`` reads. A recording reads them where they lay, and is not used once they have moved.
+        state
+            What a recording depends on beside its inputs, such as where the parameters lie.
         """
         n_rows, n_sequences = _round_up(len(x), _ROWS), _round_up(len(bounds) - 1, _SEQUENCES)
         if n_rows > _MAX_ROWS:
             return run(x, bounds, longest)
         longest = 1 << (longest - 1).bit_length()
         half = torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type)
-        places = hash(tuple(parameter.data_ptr() for parameter in parameters))
-        key = (n_rows, n_sequences, longest, x.dtype, x.device, half, places)
+        key = (n_rows, n_sequences, longest, x.dtype, x.device, half, state)
         if key not in self._recordings:
             self._remember(key, None)
             return run(x, bounds, longest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ._conv import convolve, convolve_gradient
 from ._gated_norm import gated_norm, gated_norm_gradient
-from ._launch import ceil_div, launch, power_of_two
+from ._launch import ceil_div, compiling, launch, power_of_two
 from ._scan import carry, scan, step_sizes
 from ._scan_gradient import map_gradient, value_gradient
 from ._walk import Walk
@@ -102,42 +102,67 @@ class Steps(NamedTuple):
     entry: torch.Tensor
 
 
-def run(
-    projected: torch.Tensor,
-    taps: torch.Tensor,
-    bias: torch.Tensor,
-    dt_bias: torch.Tensor,
-    A_log: torch.Tensor,
-    D: torch.Tensor,
-    norm_weight: torch.Tensor,
-    shape: Shape,
-    walk: Walk,
-) -> torch.Tensor:
-    """Convolution, scan and gated normalisation of ``(t, w)``: ``(t, inner)`` if summed, else ``(directions, t, inner)``."""
-    inputs = (projected, taps, bias, dt_bias, A_log, D, norm_weight)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+class Inputs(NamedTuple):
+    """What a layer's directions are made of.
+
+    Attributes
+    ----------
+    projected
+        Output of ``in_proj``, ``(t, width)``.
+    taps, bias
+        Of the convolution, ``(channels, 1, k)`` and ``(channels,)``.
+    dt_bias, A_log, D
+        Of the scan, ``(heads,)`` each.
+    norm_weight
+        ``(inner,)``
+    """
+
+    projected: torch.Tensor
+    taps: torch.Tensor
+    bias: torch.Tensor
+    dt_bias: torch.Tensor
+    A_log: torch.Tensor
+    D: torch.Tensor
+    norm_weight: torch.Tensor
+
+
+class Scanned(NamedTuple):
+    """What the gradient needs of the forward pass: steps, outputs of the scan, and states between chunks."""
+
+    steps: Steps
+    y: torch.Tensor
+    states: torch.Tensor
+
+
+def run(inputs: Inputs, shape: Shape, walk: Walk) -> torch.Tensor:
+    """Convolution, scan and gated normalisation: ``(t, inner)`` if summed, else ``(directions, t, inner)``."""
+    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+    _compile_together(inputs, shape, walk, with_gradient=with_gradient)
+    if with_gradient:
         return _Directions.apply(*inputs, shape, walk)
-    return _forward(*inputs, shape, walk, keep_states=False)[0]
+    return _forward(inputs, shape, walk, keep_states=False)[0]
 
 
-def _forward(
-    projected: torch.Tensor,
-    taps: torch.Tensor,
-    bias: torch.Tensor,
-    dt_bias: torch.Tensor,
-    A_log: torch.Tensor,
-    D: torch.Tensor,
-    norm_weight: torch.Tensor,
-    shape: Shape,
-    walk: Walk,
-    *,
-    keep_states: bool,
-) -> tuple[torch.Tensor, Steps, torch.Tensor, torch.Tensor]:
-    """Output, steps, outputs of the scan, and states between chunks."""
-    xbc = _convolve(projected, taps[:, 0].mT.contiguous(), bias, shape, walk, activate=True)
-    steps = _step_sizes(projected, dt_bias, A_log, shape, walk)
-    y, states = _scan(xbc, steps, D, shape, walk, keep_states=keep_states)
-    return _gated_norm(y, projected, norm_weight, shape), steps, y, states
+def _forward(inputs: Inputs, shape: Shape, walk: Walk, *, keep_states: bool) -> tuple[torch.Tensor, Scanned]:
+    projected = inputs.projected
+    xbc = _convolve(projected, inputs.taps[:, 0].mT.contiguous(), inputs.bias, shape, walk, activate=True)
+    steps = _step_sizes(projected, inputs.dt_bias, inputs.A_log, shape, walk)
+    y, states = _scan(xbc, steps, inputs.D, shape, walk, keep_states=keep_states)
+    return _gated_norm(y, projected, inputs.norm_weight, shape), Scanned(steps, y, states)
+
+
+def _backward(grad: torch.Tensor, inputs: Inputs, scanned: Scanned, shape: Shape, walk: Walk) -> Inputs:
+    """Gradients of the inputs."""
+    projected, taps = inputs.projected, inputs.taps[:, 0].mT.contiguous()
+    d_projected = torch.empty_like(projected)
+    d_y, d_norm_weight = _gated_norm_gradient(grad, scanned.y, projected, inputs.norm_weight, d_projected, shape)
+    pre = _convolve(projected, taps, inputs.bias, shape, walk, activate=False)
+    d_pre, d_raw, d_A_log, d_D = _scan_gradient(pre, inputs, scanned, d_y, shape, walk)
+    d_taps, d_bias = _convolve_gradient(projected, taps, d_pre, d_projected, shape, walk)
+    d_projected[:, -shape.heads :] = d_raw.mT
+    d_taps = d_taps.mT.reshape(inputs.taps.shape)
+    gradients = Inputs(d_projected, d_taps, d_bias, d_raw.sum(1), d_A_log, d_D, d_norm_weight)
+    return Inputs(*[d.to(t.dtype) for d, t in zip(gradients, inputs, strict=True)])
 
 
 class _Directions(torch.autograd.Function):
@@ -145,37 +170,34 @@ class _Directions(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
-        out, steps, y, states = _forward(*arguments, keep_states=True)
-        projected, taps, bias, dt_bias, A_log, D, norm_weight, shape, walk = arguments
-        ctx.save_for_backward(projected, taps, bias, A_log, D, norm_weight, *steps, y, states)
-        ctx.shape, ctx.walk, ctx.type_of_dt_bias = shape, walk, dt_bias.dtype
+        *inputs, ctx.shape, ctx.walk = arguments
+        out, scanned = _forward(Inputs(*inputs), ctx.shape, ctx.walk, keep_states=True)
+        ctx.save_for_backward(*inputs, *scanned.steps, scanned.y, scanned.states)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        projected, taps, bias, A_log, D, norm_weight, dt, decay, entry, y, states = ctx.saved_tensors
-        shape: Shape = ctx.shape
-        walk: Walk = ctx.walk
-        d_projected = torch.empty_like(projected)
-        d_y, d_norm_weight = _gated_norm_gradient(grad.contiguous(), y, projected, norm_weight, d_projected, shape)
-        rows_of_taps = taps[:, 0].mT.contiguous()
-        pre = _convolve(projected, rows_of_taps, bias, shape, walk, activate=False)
-        steps = Steps(dt, decay, entry)
-        d_pre, d_raw, d_A_log, d_D = _scan_gradient(pre, steps, A_log, D, states, d_y, shape, walk)
-        d_taps, d_bias = _convolve_gradient(projected, rows_of_taps, d_pre, d_projected, shape, walk)
-        d_projected[:, -shape.heads :] = d_raw.mT
-        return (
-            d_projected,
-            d_taps.mT.reshape(taps.shape).to(taps.dtype),
-            d_bias.to(bias.dtype),
-            d_raw.sum(1).to(ctx.type_of_dt_bias),
-            d_A_log.to(A_log.dtype),
-            d_D.to(D.dtype),
-            d_norm_weight.to(norm_weight.dtype),
-            None,
-            None,
-        )
+        *inputs, dt, decay, entry, y, states = ctx.saved_tensors
+        scanned = Scanned(Steps(dt, decay, entry), y, states)
+        return (*_backward(grad.contiguous(), Inputs(*inputs), scanned, ctx.shape, ctx.walk), None, None)
+
+
+_compiled: set[tuple[object, ...]] = set()
+
+
+def _compile_together(inputs: Inputs, shape: Shape, walk: Walk, *, with_gradient: bool) -> None:
+    """Compile all kernels of a layer at the same time, before the first of them is needed."""
+    kind = (shape, walk.chunk, walk.has_long, with_gradient, inputs[0].device, *[t.dtype for t in inputs])
+    if kind in _compiled:
+        return
+    _compiled.add(kind)
+    walk = replace(walk, starts=walk.starts.to("meta"), lengths=walk.lengths.to("meta"))
+    stand_ins = Inputs(*[torch.empty_like(t, device="meta") for t in inputs])
+    with torch.no_grad(), compiling():
+        out, scanned = _forward(stand_ins, shape, walk, keep_states=with_gradient)
+        if with_gradient:
+            _backward(out, stand_ins, scanned, shape, walk)
 
 
 def _empty(walk: Walk, like: torch.Tensor, *size: int, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -263,16 +285,10 @@ def _scan(
 
 
 def _scan_gradient(
-    pre: torch.Tensor,
-    steps: Steps,
-    A_log: torch.Tensor,
-    D: torch.Tensor,
-    states: torch.Tensor,
-    d_y: torch.Tensor,
-    shape: Shape,
-    walk: Walk,
+    pre: torch.Tensor, inputs: Inputs, scanned: Scanned, d_y: torch.Tensor, shape: Shape, walk: Walk
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of the values before SiLU, of the step sizes before softplus ``(heads, t)``, of ``A_log`` and ``D``."""
+    steps, _, states = scanned
     n_directions, n_rows = pre.shape[:2]
     maps = torch.nn.functional.silu(pre[..., shape.inner :]).contiguous()
     local = _local_states(maps, d_y, steps, shape, walk, gradient=True)
@@ -286,7 +302,10 @@ def _scan_gradient(
     launch(
         value_gradient,
         (shape.heads, walk.n_chunks, n_directions),
-        (pre, maps, steps.dt, steps.decay, A_log, D, walk.chunks, states, d_states, d_y, d_pre, d_raw, sums),
+        (
+            *(pre, maps, steps.dt, steps.decay, inputs.A_log, inputs.D, walk.chunks),
+            *(states, d_states, d_y, d_pre, d_raw, sums),
+        ),
         sizes,
         {**constants, **_VALUE_GRADIENT},
     )

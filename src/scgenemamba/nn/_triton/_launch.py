@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import triton
 
+_INTERPRETED = triton.knobs.runtime.interpret
 # Releases whose compiled kernels are known to take all arguments in order, constants included; others go Triton's way.
-_DIRECT = triton.__version__.split(".")[:2] in (["3", "6"], ["3", "7"]) and not triton.knobs.runtime.interpret
+_DIRECT = triton.__version__.split(".")[:2] in (["3", "6"], ["3", "7"]) and not _INTERPRETED
 # what Triton assumes of an address if the first one it saw was a multiple
 _ALIGNMENT = 16
+_COMPILERS = 8
 
 _compiled: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}
 
@@ -23,7 +27,7 @@ def launch(
     sizes: tuple[int, ...],
     constants: Mapping[str, object],
 ) -> None:
-    """Launch a kernel on the current device.
+    """Launch a kernel on the current device, or only compile it if its tensors are on the meta device.
 
     The way through Triton takes about 40 microseconds, more than some kernels run; compiled ones are kept here by what
     they were compiled for.
@@ -40,6 +44,10 @@ def launch(
         Constants of the kernel, and launch options such as ``num_warps``.
     """
     grid = (*grid, 1, 1)[:3]
+    if tensors[0].is_meta:
+        if not _INTERPRETED:
+            kernel.warmup(*[t.dtype for t in tensors], *sizes, grid=grid, **constants)
+        return
     if not _DIRECT or any(t.data_ptr() % _ALIGNMENT for t in tensors):
         kernel[grid](*tensors, *sizes, **constants)
         return
@@ -52,6 +60,12 @@ def launch(
         return
     compiled, values = found
     compiled[grid](*tensors, *sizes, *values)
+
+
+def compiling() -> AbstractContextManager[object]:
+    """Context in which kernels are compiled in threads; it ends when all are done."""
+    mode = getattr(triton, "AsyncCompileMode", None)
+    return nullcontext() if mode is None or _INTERPRETED else mode(ThreadPoolExecutor(_COMPILERS))
 
 
 def ceil_div(a: int, b: int) -> int:
