@@ -194,7 +194,7 @@ def _compile_together(inputs: Inputs, shape: Shape, walk: Walk, *, with_gradient
     _compiled.add(kind)
     walk = replace(walk, starts=walk.starts.to("meta"), lengths=walk.lengths.to("meta"))
     stand_ins = Inputs(*[torch.empty_like(t, device="meta") for t in inputs])
-    with torch.no_grad(), compiling():
+    with torch.no_grad(), compiling(inputs.projected.device):
         out, scanned = _forward(stand_ins, shape, walk, keep_states=with_gradient)
         if with_gradient:
             _backward(out, stand_ins, scanned, shape, walk)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ _DIRECT = triton.__version__.split(".")[:2] in (["3", "6"], ["3", "7"]) and not 
 _ALIGNMENT = 16
 _COMPILERS = 8
 
+_started: list[Any] = []
 _compiled: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}
 
 
@@ -46,7 +48,7 @@ def launch(
     grid = (*grid, 1, 1)[:3]
     if tensors[0].is_meta:
         if not _INTERPRETED:
-            kernel.warmup(*[t.dtype for t in tensors], *sizes, grid=grid, **constants)
+            _started.append(kernel.warmup(*[t.dtype for t in tensors], *sizes, grid=grid, **constants))
         return
     if not _DIRECT or any(t.data_ptr() % _ALIGNMENT for t in tensors):
         kernel[grid](*tensors, *sizes, **constants)
@@ -62,10 +64,26 @@ def launch(
     compiled[grid](*tensors, *sizes, *values)
 
 
-def compiling() -> AbstractContextManager[object]:
-    """Context in which kernels are compiled in threads; it ends when all are done."""
+@contextmanager
+def compiling(device: torch.device) -> Iterator[None]:
+    """Context in which kernels are compiled in threads; it ends when all are ready to be launched on the device."""
     mode = getattr(triton, "AsyncCompileMode", None)
-    return nullcontext() if mode is None or _INTERPRETED else mode(ThreadPoolExecutor(_COMPILERS))
+    if mode is None or _INTERPRETED:
+        yield
+        return
+    _started.clear()
+    with ThreadPoolExecutor(_COMPILERS) as pool:
+        with mode(pool):
+            yield
+        if device.type == "cuda":
+            list(pool.map(partial(_load, device), _started))
+    _started.clear()
+
+
+def _load(device: torch.device, kernel: Any) -> None:
+    """Build what launches a kernel, and bring the kernel to the device."""
+    with torch.cuda.device(device):
+        _ = (kernel.result() if hasattr(kernel, "result") else kernel).run
 
 
 def ceil_div(a: int, b: int) -> int:
