@@ -19,9 +19,12 @@ SIZES = {"n_tokens": 20, "d_model": 32, "headdim": 16, "d_state": 16}
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=f"back-end 'fused': {OBSTACLE}")
 
 
-@pytest.fixture(params=[fused._SEGMENT, 64], ids=["one segment", "segments"], autouse=True)
+@pytest.fixture(
+    params=[(fused._SEGMENT, fused._PIECE), (128, 64), (64, 64)], ids=["whole", "pieces", "segments"], autouse=True
+)
 def segment(request, monkeypatch):
-    monkeypatch.setattr(fused, "_SEGMENT", request.param)
+    for name, value in zip(("_SEGMENT", "_PIECE"), request.param, strict=True):
+        monkeypatch.setattr(fused, name, value)
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -65,6 +68,7 @@ def padded(x):
     ("fusion", "layout_of", "lengths", "sizes"),
     [
         ("mean", packed, [150, 0, 1, 64, 33], {}),
+        ("mean", packed, [300, 20], {}),
         ("sum", packed, [70], {"d_conv": 3, "headdim": 32}),
         ("gate", padded, [70, 3], {}),
         ("concat", padded, [65, 65], {"pre_norm": False}),

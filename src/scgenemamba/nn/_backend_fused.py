@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CAPABILITY = (8, 0)
 # in half precision; full precision has no tensor cores and less room
 _CHUNK, _CHUNK_FLOAT32 = 64, 32
-_SEGMENT = 4096
+_SEGMENT, _PIECE = 4096, 1024
 _LARGEST_CONV = 4
 
 
@@ -117,7 +117,14 @@ class FusedBackend:
         if chunk not in walks:
             starts, lengths = layout.bounds
             walks[chunk] = Walk(
-                starts.int(), lengths.int(), len(flat), chunk, _SEGMENT, layout.max_length, layout.mask is not None
+                starts.int(),
+                lengths.int(),
+                len(flat),
+                chunk,
+                _SEGMENT,
+                min(_PIECE, _SEGMENT),
+                layout.max_length,
+                layout.mask is not None,
             )
         return walks[chunk]
 

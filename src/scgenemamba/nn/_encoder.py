@@ -155,4 +155,4 @@ class BiMambaEncoder(nn.Module):
                 x = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = layer(*inputs)
-        return self.norm_f(x)
+        return backend.norm(x, self.norm_f)

@@ -49,7 +49,7 @@ class Replay:
             What a recording depends on beside its inputs, such as where the parameters lie.
         """
         n_rows, n_sequences = _round_up(len(x), _ROWS), _round_up(len(bounds) - 1, _SEQUENCES)
-        if n_rows > _MAX_ROWS:
+        if n_rows > _MAX_ROWS or not x.is_cuda:
             return run(x, bounds, longest)
         longest = 1 << (longest - 1).bit_length()
         half = torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type)
@@ -83,8 +83,8 @@ def _record(run: Run, x: torch.Tensor, bounds: torch.Tensor, sizes: tuple[int, i
     with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(x.device):
         room, padded = x.new_zeros(n_rows, x.shape[1]), _pad_bounds(bounds, n_sequences)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            # the run may overwrite its input
-            out = run(room.clone(), padded, longest)
+            # the run may overwrite its input, which is written anew before each replay
+            out = run(room, padded, longest)
     return _Recording(graph, room, padded, out)
 
 

@@ -104,12 +104,11 @@ class _SummedCrossEntropy(torch.autograd.Function):
             for start in range(0, len(targets), chunk_rows):
                 rows = hidden[start : start + chunk_rows].to(kind)
                 wanted = targets[start : start + chunk_rows].unsqueeze(-1)
-                logits = F.linear(rows, matrix, bias.to(kind)).to(accurate)
-                log_sum = logits.logsumexp(-1, keepdim=True)
-                total += (log_sum - logits.gather(-1, wanted)).sum()
+                log_probabilities = F.linear(rows, matrix, bias.to(kind)).log_softmax(-1, dtype=accurate)
+                total -= log_probabilities.gather(-1, wanted).sum()
                 if with_gradients:
                     # softmax minus one at the target: the gradient of the logits
-                    slope = logits.sub_(log_sum).exp_()
+                    slope = log_probabilities.exp_()
                     slope.scatter_add_(-1, wanted, slope.new_full(wanted.shape, -1.0))
                     gradients[2] += slope.sum(0)
                     slope = slope.to(kind)

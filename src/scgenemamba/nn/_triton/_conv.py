@@ -15,6 +15,7 @@ def convolve(
     bias,  # (c,)
     places,  # (2, t)
     out,  # (N_DIRECTIONS, t, c)
+    maps,  # (N_DIRECTIONS, t, c - FIRST): B and C behind SiLU, without ACTIVATE
     n_rows,
     WIDTH: tl.constexpr,
     FIRST: tl.constexpr,
@@ -26,7 +27,10 @@ def convolve(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Convolution of columns ``FIRST : FIRST + c`` of ``projected``, with or without SiLU."""
+    """Convolution of columns ``FIRST : FIRST + c`` of ``projected``, behind or before SiLU.
+
+    The first ``FIRST`` channels are x, as wide as the gate before them.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = row < n_rows
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -48,6 +52,10 @@ def convolve(
             total = silu(total)
         target = out + (row + d * n_rows.to(tl.int64))[:, None] * N_CHANNELS + channel[None, :]
         tl.store(target, total.to(out.dtype.element_ty), mask=inside[:, None] & wanted[None, :])
+        if not ACTIVATE:
+            at = (row + d * n_rows.to(tl.int64))[:, None] * (N_CHANNELS - FIRST) + (channel - FIRST)[None, :]
+            mapping = wanted & (channel >= FIRST)
+            tl.store(maps + at, silu(total).to(out.dtype.element_ty), mask=inside[:, None] & mapping[None, :])
 
 
 @triton.jit(do_not_specialize=["n_rows", "rows_each"])

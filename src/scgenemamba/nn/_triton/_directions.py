@@ -145,7 +145,7 @@ def run(inputs: Inputs, shape: Shape, walk: Walk) -> torch.Tensor:
 
 def _forward(inputs: Inputs, shape: Shape, walk: Walk, *, keep_states: bool) -> tuple[torch.Tensor, Scanned]:
     projected = inputs.projected
-    xbc = _convolve(projected, inputs.taps[:, 0].mT.contiguous(), inputs.bias, shape, walk, activate=True)
+    xbc, _ = _convolve(projected, inputs.taps[:, 0].mT.contiguous(), inputs.bias, shape, walk, activate=True)
     steps = _step_sizes(projected, inputs.dt_bias, inputs.A_log, shape, walk)
     y, states = _scan(xbc, steps, inputs.D, shape, walk, keep_states=keep_states)
     return _gated_norm(y, projected, inputs.norm_weight, shape), Scanned(steps, y, states)
@@ -156,8 +156,8 @@ def _backward(grad: torch.Tensor, inputs: Inputs, scanned: Scanned, shape: Shape
     projected, taps = inputs.projected, inputs.taps[:, 0].mT.contiguous()
     d_projected = torch.empty_like(projected)
     d_y, d_norm_weight = _gated_norm_gradient(grad, scanned.y, projected, inputs.norm_weight, d_projected, shape)
-    pre = _convolve(projected, taps, inputs.bias, shape, walk, activate=False)
-    d_pre, d_raw, d_A_log, d_D = _scan_gradient(pre, inputs, scanned, d_y, shape, walk)
+    pre, maps = _convolve(projected, taps, inputs.bias, shape, walk, activate=False)
+    d_pre, d_raw, (d_A_log, d_D) = _scan_gradient(pre, maps, inputs, scanned, d_y, shape, walk)
     d_taps, d_bias = _convolve_gradient(projected, taps, d_pre, d_projected, shape, walk)
     d_projected[:, -shape.heads :] = d_raw.mT
     d_taps = d_taps.mT.reshape(inputs.taps.shape)
@@ -207,18 +207,19 @@ def _empty(walk: Walk, like: torch.Tensor, *size: int, dtype: torch.dtype | None
 
 def _convolve(
     projected: torch.Tensor, taps: torch.Tensor, bias: torch.Tensor, shape: Shape, walk: Walk, *, activate: bool
-) -> torch.Tensor:
-    """Convolved ``(directions, t, channels)``, with taps ``(k, channels)``."""
-    n_rows = len(projected)
-    out = projected.new_empty(len(shape.directions), n_rows, shape.channels)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Convolved ``(directions, t, channels)``, with taps ``(k, channels)``; before SiLU, also B and C behind it."""
+    n_directions, n_rows = len(shape.directions), len(projected)
+    out = projected.new_empty(n_directions, n_rows, shape.channels)
+    maps = projected.new_empty(n_directions, n_rows, 0 if activate else 2 * shape.state)
     launch(
         convolve,
         (ceil_div(n_rows, _CONV["ROWS"]), ceil_div(shape.channels, _CONV["CHANNELS"])),
-        (projected, taps, bias, walk.places, out),
+        (projected, taps, bias, walk.places, out, maps),
         (n_rows,),
         {**shape.convolved, "ACTIVATE": activate, **_CONV},
     )
-    return out
+    return out, maps
 
 
 def _convolve_gradient(
@@ -271,9 +272,10 @@ def _scan(
         scan,
         (shape.heads, walk.n_segments, n_directions),
         (xbc, steps.decay, steps.entry, D, walk.segments, *local, states, y),
-        (n_rows, walk.n_segments, walk.n_chunks),
+        (n_rows, walk.n_pieces, walk.n_chunks),
         {
             "SEGMENT_CHUNKS": walk.segment // walk.chunk,
+            "SEGMENT_PIECES": walk.segment // walk.piece,
             "LONG": walk.has_long,
             "STORE_STATES": keep_states,
             **shape.scanned,
@@ -285,12 +287,17 @@ def _scan(
 
 
 def _scan_gradient(
-    pre: torch.Tensor, inputs: Inputs, scanned: Scanned, d_y: torch.Tensor, shape: Shape, walk: Walk
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of the values before SiLU, of the step sizes before softplus ``(heads, t)``, of ``A_log`` and ``D``."""
+    pre: torch.Tensor,
+    maps: torch.Tensor,
+    inputs: Inputs,
+    scanned: Scanned,
+    d_y: torch.Tensor,
+    shape: Shape,
+    walk: Walk,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of values before SiLU, of step sizes before softplus ``(heads, t)``, and of A_log and D."""
     steps, _, states = scanned
     n_directions, n_rows = pre.shape[:2]
-    maps = torch.nn.functional.silu(pre[..., shape.inner :]).contiguous()
     local = _local_states(maps, d_y, steps, shape, walk, gradient=True)
     d_states = _room_for_states(pre, shape, walk)
     _carry(maps, d_y, steps, local, d_states, shape, walk, gradient=True, local_only=False)
@@ -316,8 +323,7 @@ def _scan_gradient(
         sizes,
         {**constants, **_MAP_GRADIENT},
     )
-    d_A_log, d_D = sums.sum((1, 2)).unbind()
-    return d_pre, d_raw.sum(0), d_A_log, d_D
+    return d_pre, d_raw.sum(0), sums.sum((1, 2))
 
 
 def _room_for_states(like: torch.Tensor, shape: Shape, walk: Walk) -> torch.Tensor:
@@ -328,11 +334,11 @@ def _room_for_states(like: torch.Tensor, shape: Shape, walk: Walk) -> torch.Tens
 def _local_states(
     read: torch.Tensor, values: torch.Tensor, steps: Steps, shape: Shape, walk: Walk, *, gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each segment of long sequences leaves on its own, and its decay; empty if there are none."""
+    """What each piece of long sequences leaves on its own, and its decay; empty if there are none."""
     decay = steps.decay
     if not walk.has_long:
         return decay.new_empty(0), decay.new_empty(0)
-    size = (len(shape.directions), walk.n_segments, shape.heads)
+    size = (len(shape.directions), walk.n_pieces, shape.heads)
     local = decay.new_empty(*size, shape.state, shape.head_width), decay.new_empty(size)
     _carry(read, values, steps, local, read.new_empty(0), shape, walk, gradient=gradient, local_only=True)
     return local
@@ -350,13 +356,15 @@ def _carry(
     gradient: bool,
     local_only: bool,
 ) -> None:
+    stretches, size = (walk.pieces, walk.piece) if local_only else (walk.segments, walk.segment)
     launch(
         carry,
-        (shape.heads, walk.n_segments, len(shape.directions)),
-        (read, values, steps.decay, steps.entry, walk.segments, *local, states),
-        (values.shape[1], walk.n_segments, walk.n_chunks),
+        (shape.heads, len(stretches), len(shape.directions)),
+        (read, values, steps.decay, steps.entry, stretches, *local, states),
+        (values.shape[1], walk.n_pieces, walk.n_chunks),
         {
-            "SEGMENT_CHUNKS": walk.segment // walk.chunk,
+            "SEGMENT_CHUNKS": size // walk.chunk,
+            "SEGMENT_PIECES": walk.segment // walk.piece,
             # x, B, C lie side by side going forwards; B and C against it
             "READ_FROM": shape.state if gradient else shape.inner,
             "READ_WIDTH": read.shape[-1],

@@ -67,42 +67,44 @@ def earlier_state(
     local_states,
     local_decays,
     segments,
-    edge,
     head,
     direction,
-    n_segments,
+    n_pieces,
     n_heads,
+    GRADIENT: tl.constexpr,
+    SEGMENT_PIECES: tl.constexpr,
     N: tl.constexpr,
     P: tl.constexpr,
 ):
-    """State, or its gradient, that enters a segment: what those between it and the first or last one leave."""
+    """State, or its gradient, that enters a segment: what the pieces before it, or behind it, leave."""
     n, p = tl.arange(0, N), tl.arange(0, P)
-    first, segment = tl.load(segments + edge), tl.load(segments + 6)
+    first, last, own = tl.load(segments + 4), tl.load(segments + 5), tl.load(segments + 6)
     state = tl.zeros([N, P], tl.float32)
-    step = tl.where(segment < first, -1, 1)
-    for i in range(0, tl.abs(segment - first)):
-        place = ((direction * n_segments + first + i * step) * n_heads + head).to(tl.int64)
+    for i in range(0, last + 1 - own - SEGMENT_PIECES if GRADIENT else own - first):
+        piece = last - i if GRADIENT else first + i
+        place = ((direction * n_pieces + piece) * n_heads + head).to(tl.int64)
         decay = tl.exp2(tl.load(local_decays + place))
         state = state * decay + tl.load(local_states + place * N * P + n[:, None] * P + p[None, :])
     return state
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_segments", "n_chunks"])
+@triton.jit(do_not_specialize=["n_rows", "n_pieces", "n_chunks"])
 def scan(
     xbc,  # (N_DIRECTIONS, t, c): x of all heads, B, C
     decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     entry,  # (N_DIRECTIONS, chunks, h, Q) float32
     D,  # (h,)
     segments,  # (segments, 7)
-    local_states,  # (N_DIRECTIONS, segments, h, N, P) float32, left by each segment alone
-    local_decays,  # (N_DIRECTIONS, segments, h) float32, binary logarithms
+    local_states,  # (N_DIRECTIONS, pieces, h, N, P) float32, left by each piece alone
+    local_decays,  # (N_DIRECTIONS, pieces, h) float32, binary logarithms
     states,  # (N_DIRECTIONS, chunks, h, N, P), entering each chunk
     y,  # (N_DIRECTIONS, t, h * P)
     n_rows,
-    n_segments,
+    n_pieces,
     n_chunks,
     N_HEADS: tl.constexpr,
     SEGMENT_CHUNKS: tl.constexpr,
+    SEGMENT_PIECES: tl.constexpr,
     FIRST_REVERSE: tl.constexpr,
     LONG: tl.constexpr,
     STORE_STATES: tl.constexpr,
@@ -131,7 +133,9 @@ def scan(
     entry += index * Q
     states += index * (N * P)
     if LONG:
-        state = earlier_state(local_states, local_decays, segments, 4, head, direction, n_segments, N_HEADS, N, P)
+        state = earlier_state(
+            local_states, local_decays, segments, head, direction, n_pieces, N_HEADS, False, SEGMENT_PIECES, N, P
+        )
     else:
         state = tl.zeros([N, P], tl.float32)
     kind = xbc.dtype.element_ty
@@ -160,21 +164,22 @@ def scan(
         tl.store(target, out.to(y.dtype.element_ty), mask=inside[:, None])
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_segments", "n_chunks"])
+@triton.jit(do_not_specialize=["n_rows", "n_pieces", "n_chunks"])
 def carry(
     read,  # (N_DIRECTIONS, t, read_width): what maps the values to the state, from column ``read_from`` on
     values,  # (N_DIRECTIONS, t, value_width)
     decay,  # (N_DIRECTIONS, chunks, h, Q) float32
     entry,  # (N_DIRECTIONS, chunks, h, Q) float32
     segments,  # (segments, 7)
-    local_states,  # (N_DIRECTIONS, segments, h, N, P) float32
-    local_decays,  # (N_DIRECTIONS, segments, h) float32
+    local_states,  # (N_DIRECTIONS, pieces, h, N, P) float32
+    local_decays,  # (N_DIRECTIONS, pieces, h) float32
     states,  # (N_DIRECTIONS, chunks, h, N, P)
     n_rows,
-    n_segments,
+    n_pieces,
     n_chunks,
     N_HEADS: tl.constexpr,
     SEGMENT_CHUNKS: tl.constexpr,
+    SEGMENT_PIECES: tl.constexpr,
     READ_FROM: tl.constexpr,
     READ_WIDTH: tl.constexpr,
     VALUE_WIDTH: tl.constexpr,
@@ -188,8 +193,8 @@ def carry(
 ):
     """States alone, or with ``GRADIENT`` the gradients of the states, which run against the order of the scan.
 
-    With ``LOCAL`` each segment starts from zero and leaves its result in ``local_states``; otherwise the gradient of
-    the state that leaves each chunk is stored in ``states``.
+    With ``LOCAL`` the programs walk through pieces, each starts from zero and leaves its result in ``local_states``;
+    otherwise the gradient of the state that leaves each chunk is stored in ``states``.
     """
     head, direction = tl.program_id(0), tl.program_id(2)
     reverse = direction + FIRST_REVERSE == 1
@@ -197,12 +202,19 @@ def carry(
     start, length = tl.load(segments), tl.load(segments + 1)
     if length == 0:
         return
+    if LOCAL:
+        # no segment follows
+        segment = SEGMENT_CHUNKS * Q * SEGMENT_PIECES
+        place = tl.load(segments + 2)
+        if place < segment if GRADIENT else place >= (length - 1) // segment * segment:
+            return
     chunk_from = tl.load(segments + 2) // Q
     n_own = tl.minimum(SEGMENT_CHUNKS, tl.cdiv(length, Q) - chunk_from)
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     if LONG and not LOCAL:
-        edge = 5 if GRADIENT else 4
-        state = earlier_state(local_states, local_decays, segments, edge, head, direction, n_segments, N_HEADS, N, P)
+        state = earlier_state(
+            local_states, local_decays, segments, head, direction, n_pieces, N_HEADS, GRADIENT, SEGMENT_PIECES, N, P
+        )
     else:
         state = tl.zeros([N, P], tl.float32)
     kind = read.dtype.element_ty
@@ -234,6 +246,6 @@ def carry(
         state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision="ieee")
         passed += through
     if LOCAL:
-        number = ((direction * n_segments + tl.load(segments + 6)) * N_HEADS + head).to(tl.int64)
+        number = ((direction * n_pieces + tl.load(segments + 6)) * N_HEADS + head).to(tl.int64)
         tl.store(local_states + number * N * P + n[:, None] * P + p[None, :], state)
         tl.store(local_decays + number, passed)

@@ -23,7 +23,7 @@ def value_gradient(
     d_y,  # (N_DIRECTIONS, t, h * P)
     d_pre,  # (N_DIRECTIONS, t, c)
     d_raw,  # (N_DIRECTIONS, h, t) float32, of the step sizes before softplus
-    d_A_log_and_D,  # (2, N_DIRECTIONS, chunks, h) float32, to be summed
+    sums,  # (2, N_DIRECTIONS, chunks, h) float32, to be summed: gradients of A_log and D
     n_rows,
     n_chunks,
     N_HEADS: tl.constexpr,
@@ -89,9 +89,9 @@ def value_gradient(
     # the derivative of softplus(u), from its value
     d_step = (tl.sum(d_xdt * x, 1) + d_a * rate) * (1.0 - tl.exp(-step))
     tl.store(d_raw + row, d_step, mask=inside)
-    tl.store(d_A_log_and_D + index, tl.sum(d_a * step, 0) * rate)
     n_sums = tl.num_programs(2) * n_chunks * N_HEADS
-    tl.store(d_A_log_and_D + n_sums + index, tl.sum(tl.sum(g.to(tl.float32) * x, 1), 0))
+    tl.store(sums + index, tl.sum(d_a * step, 0) * rate)
+    tl.store(sums + n_sums + index, tl.sum(tl.sum(g.to(tl.float32) * x, 1), 0))
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_chunks"])

@@ -14,8 +14,10 @@ class Walk:
     """Tables that tell each program its part of the batch; made once per batch, on its device.
 
     A sequence is cut into chunks, the unit of the matrix products, and into segments, the unit that one program
-    walks through. Both are counted from the end that a direction starts at. Tables are as long as they could need
-    to be, so that nobody waits for the device to know their length; entries behind the end are of length zero.
+    walks through. What enters the later segments of a long sequence is found beforehand from pieces, which are smaller
+    so that there are enough of them for all processors. All are counted from the end that a direction starts at.
+    Tables are as long as they could need to be, so that nobody waits for the device to know their length; entries
+    behind the end are of length zero.
 
     Parameters
     ----------
@@ -25,8 +27,8 @@ class Walk:
         Rows of the batch, padding included.
     chunk
         Tokens of a chunk.
-    segment
-        Tokens of a segment, a multiple of ``chunk``.
+    segment, piece
+        Tokens of a segment, a multiple of ``piece``, which is a multiple of ``chunk``.
     max_length
         Upper bound of the lengths.
     padded
@@ -38,6 +40,7 @@ class Walk:
     n_rows: int
     chunk: int
     segment: int
+    piece: int
     max_length: int
     padded: bool
 
@@ -52,6 +55,11 @@ class Walk:
         return self.n_rows // self.segment + len(self.starts) if self.has_long else len(self.starts)
 
     @property
+    def n_pieces(self) -> int:
+        """Upper bound of the number of pieces."""
+        return self.n_rows // self.piece + len(self.starts)
+
+    @property
     def has_long(self) -> bool:
         """Whether a sequence may have more than one segment."""
         return self.max_length > self.segment
@@ -64,25 +72,30 @@ class Walk:
 
     @cached_property
     def segments(self) -> torch.Tensor:
-        """Of each segment, int32 ``(n_segments, 7)``.
+        """Of each segment what :attr:`pieces` says of a piece; its own number is that of its first piece.
 
-        Start and length of its sequence, place of its first token, number of its sequence's first chunk, numbers of its
-        sequence's first and last segment, and its own number. The longest segments come first: long ones must not
-        start last.
+        The longest segments come first: long ones must not start last.
         """
-        sequence, number, first = self._cut(self.segment, self.n_segments)
-        _, _, first_chunk = self._cut(self.chunk, self.n_chunks)
-        owner = sequence.clamp(max=len(self.starts) - 1)
-        table = self._table(
-            sequence,
-            number * self.segment,
-            first_chunk[owner],
-            first[owner],
-            first[owner + 1] - 1,
-            torch.arange(self.n_segments, device=sequence.device),
-        )
+        table = self._stretches(self.segment, self.n_segments)
         tokens = (table[:, 1] - table[:, 2]).clamp(max=self.segment)
         return table[tokens.argsort(descending=True, stable=True)].contiguous()
+
+    @cached_property
+    def pieces(self) -> torch.Tensor:
+        """Of each piece, int32 ``(n_pieces, 7)``.
+
+        Start and length of its sequence, place of its first token, number of its sequence's first chunk, numbers of its
+        sequence's first and last piece, and its own number.
+        """
+        return self._stretches(self.piece, self.n_pieces)
+
+    def _stretches(self, size: int, n: int) -> torch.Tensor:
+        sequence, number, _ = self._cut(size, n)
+        _, _, first_chunk = self._cut(self.chunk, self.n_chunks)
+        _, _, first = self._cut(self.piece, self.n_pieces)
+        owner, place = sequence.clamp(max=len(self.starts) - 1), number * size
+        own = first[owner] + place // self.piece
+        return self._table(sequence, place, first_chunk[owner], first[owner], first[owner + 1] - 1, own)
 
     @cached_property
     def places(self) -> torch.Tensor:
