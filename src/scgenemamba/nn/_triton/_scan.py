@@ -205,8 +205,8 @@ def carry(
     if LOCAL:
         # no segment follows
         segment = SEGMENT_CHUNKS * Q * SEGMENT_PIECES
-        place = tl.load(segments + 2)
-        if place < segment if GRADIENT else place >= (length - 1) // segment * segment:
+        at = tl.load(segments + 2)
+        if at < segment if GRADIENT else at >= (length - 1) // segment * segment:
             return
     chunk_from = tl.load(segments + 2) // Q
     n_own = tl.minimum(SEGMENT_CHUNKS, tl.cdiv(length, Q) - chunk_from)
