@@ -84,7 +84,8 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
     kl_weight, label_weight
         Weights of the Kullback-Leibler term and of the cell type loss.
     backend
-        Implementation of the scan; ``"auto"`` takes the fastest there is.
+        Implementation of the scan: ``"torch"``, ``"fused"`` or ``"mamba_ssm"``; ``"auto"`` takes the fastest that runs on
+        the device of the data. Not saved with the model.
 
     Examples
     --------
@@ -155,6 +156,8 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             f"({self.likelihood_})"
         )
         self.init_params_ = self._get_init_params(locals())
+        # not part of a saved model: where it is loaded, another back-end may be the best, or the only one
+        self.init_params_["non_kwargs"]["backend"] = "auto"
 
     @classmethod
     @setup_anndata_dsp.dedent
