@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._norm import RMSNorm
 
 _CAPABILITY = (8, 0)
+_TRITON = (3, 4)
 # in half precision; full precision has no tensor cores and less room
 _CHUNK, _CHUNK_FLOAT32 = 64, 32
 _SEGMENT, _PIECE = 4096, 1024

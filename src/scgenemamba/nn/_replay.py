@@ -31,6 +31,8 @@ class Replay:
 
     def __init__(self) -> None:
         self._recordings: OrderedDict[tuple[object, ...], _Recording | None] = OrderedDict()
+        # one pool of memory for all: they are replayed one after the other, and results are copied at once
+        self._pool: tuple[int, int] | None = None
 
     def __call__(self, run: Run, x: torch.Tensor, bounds: torch.Tensor, longest: int, state: Hashable) -> torch.Tensor:
         """What ``run`` makes of ``x``, without a gradient.
@@ -57,7 +59,10 @@ class Replay:
         if key not in self._recordings:
             self._remember(key, None)
             return run(x, bounds, longest)
-        recording = self._recordings[key] or _record(run, x, bounds, (n_rows, n_sequences, longest))
+        recording = self._recordings[key]
+        if recording is None:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            recording = _record(run, x, bounds, (n_rows, n_sequences, longest), self._pool)
         self._remember(key, recording)
         recording.x[: len(x)].copy_(x)
         recording.bounds.copy_(_pad_bounds(bounds, n_sequences))
@@ -75,14 +80,16 @@ class Replay:
             self._recordings.popitem(last=False)
 
 
-def _record(run: Run, x: torch.Tensor, bounds: torch.Tensor, sizes: tuple[int, int, int]) -> _Recording:
+def _record(
+    run: Run, x: torch.Tensor, bounds: torch.Tensor, sizes: tuple[int, int, int], pool: tuple[int, int]
+) -> _Recording:
     """Record a run whose rows behind the last sequence belong to none."""
     n_rows, n_sequences, longest = sizes
     graph = torch.cuda.CUDAGraph()
     # buffers that outlive this call can be written in any mode
     with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(x.device):
         room, padded = x.new_zeros(n_rows, x.shape[1]), _pad_bounds(bounds, n_sequences)
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             # the run may overwrite its input, which is written anew before each replay
             out = run(room, padded, longest)
     return _Recording(graph, room, padded, out)
