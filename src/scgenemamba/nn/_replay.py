@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ class Replay:
     def __init__(self) -> None:
         self._recordings: OrderedDict[tuple[object, ...], _Recording | None] = OrderedDict()
         # one pool of memory for all: they are replayed one after the other, and results are copied at once
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def __call__(self, run: Run, x: torch.Tensor, bounds: torch.Tensor, longest: int, state: Hashable) -> torch.Tensor:
         """What ``run`` makes of ``x``, without a gradient.
@@ -80,9 +81,7 @@ class Replay:
             self._recordings.popitem(last=False)
 
 
-def _record(
-    run: Run, x: torch.Tensor, bounds: torch.Tensor, sizes: tuple[int, int, int], pool: tuple[int, int]
-) -> _Recording:
+def _record(run: Run, x: torch.Tensor, bounds: torch.Tensor, sizes: tuple[int, int, int], pool: Any) -> _Recording:
     """Record a run whose rows behind the last sequence belong to none."""
     n_rows, n_sequences, longest = sizes
     graph = torch.cuda.CUDAGraph()
