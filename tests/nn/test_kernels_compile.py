@@ -17,7 +17,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from scgenemamba.nn._triton._directions import Inputs, Shape, _compile_together
+from scgenemamba.nn._triton._directions import _compile_together
+from scgenemamba.nn._triton._shape import Inputs, Shape
 from scgenemamba.nn._triton._walk import Walk
 
 

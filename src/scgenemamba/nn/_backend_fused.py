@@ -69,6 +69,10 @@ class FusedBackend:
             return (
                 "Triton is not installed; it comes with the CUDA builds of PyTorch for Linux, or `pip install triton`."
             )
+        import triton
+
+        if tuple(map(int, triton.__version__.split(".")[:2])) < _TRITON:
+            return f"it needs Triton {_TRITON[0]}.{_TRITON[1]} or newer, which comes with newer releases of PyTorch."
         sizes = {} if config is None else {"headdim": config.headdim, "d_state": config.d_state}
         for name, size in sizes.items():
             if size < 16 or size & (size - 1):
@@ -90,7 +94,8 @@ class FusedBackend:
         directions: tuple[bool, ...],
         scale_of_sum: float | None = None,
     ) -> torch.Tensor:
-        from ._triton._directions import Inputs, run
+        from ._triton._directions import run
+        from ._triton._shape import Inputs
 
         shape = _shape(
             mixer.n_heads,
@@ -132,6 +137,6 @@ class FusedBackend:
 
 @cache
 def _shape(*sizes: Any) -> Any:
-    from ._triton._directions import Shape
+    from ._triton._shape import Shape
 
     return Shape(*sizes)

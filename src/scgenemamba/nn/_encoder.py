@@ -107,10 +107,11 @@ class BiMambaEncoder(nn.Module):
             raise ValueError(msg)
         if not len(tokens):
             return self.embeddings(tokens)
-        if self._backend(tokens.device).packs if packed is None else packed:
+        backend = self._backend(tokens.device)
+        if backend.packs if packed is None else packed:
             longest = max(end - start for start, end in pairwise(bounds))
             x = self._embed(tokens, masked)
-            if self._backend(x.device).replays and not torch.is_grad_enabled():
+            if backend.replays and not torch.is_grad_enabled():
                 return self._replay(self._run_packed, x, cu_seqlens, longest, self._places())
             return self._run_packed(x, cu_seqlens, longest)
         pieces = cut_into_pieces(cu_seqlens, self.tokens_of_a_piece(tokens.device))

@@ -108,10 +108,8 @@ def convolve_gradient(
                 else:
                     g = tl.load(source + k * N_CHANNELS, mask=(n_after >= k)[:, None] & wanted[None, :], other=0.0)
                 g = g.to(tl.float32)
-                d_x += (
-                    tl.load(taps + (K - 1 - k) * N_CHANNELS + channel, mask=wanted, other=0.0).to(tl.float32)[None, :]
-                    * g
-                )
+                tap = tl.load(taps + (K - 1 - k) * N_CHANNELS + channel, mask=wanted, other=0.0).to(tl.float32)
+                d_x += tap[None, :] * g
                 if k == 0:
                     d_shift += g
                     d_tap0 += g * x

@@ -1,4 +1,4 @@
-"""Launching a kernel without asking every time which of its compiled forms is meant."""
+"""Launching kernels, and compiling several of them at the same time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ import torch
 import triton
 
 _INTERPRETED = triton.knobs.runtime.interpret
-# Releases whose compiled kernels are known to take all arguments in order, constants included; others go Triton's way.
-_DIRECT = triton.__version__.split(".")[:2] in (["3", "6"], ["3", "7"]) and not _INTERPRETED
-# what Triton assumes of an address if the first one it saw was a multiple
-_ALIGNMENT = 16
 _COMPILERS = 8
 
 _started: list[Any] = []
-_compiled: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}
 
 
 def launch(
@@ -30,9 +25,6 @@ def launch(
     constants: Mapping[str, object],
 ) -> None:
     """Launch a kernel on the current device, or only compile it if its tensors are on the meta device.
-
-    The way through Triton takes about 40 microseconds, more than some kernels run; compiled ones are kept here by what
-    they were compiled for.
 
     Parameters
     ----------
@@ -45,23 +37,10 @@ def launch(
     constants
         Constants of the kernel, and launch options such as ``num_warps``.
     """
-    grid = (*grid, 1, 1)[:3]
-    if tensors[0].is_meta:
-        if not _INTERPRETED:
-            _started.append(kernel.warmup(*[t.dtype for t in tensors], *sizes, grid=grid, **constants))
-        return
-    if not _DIRECT or any(t.data_ptr() % _ALIGNMENT for t in tensors):
+    if not tensors[0].is_meta:
         kernel[grid](*tensors, *sizes, **constants)
-        return
-    key = (id(kernel), tensors[0].device.index, *[t.dtype for t in tensors], *constants.values())
-    found = _compiled.get(key)
-    if found is None:
-        compiled = kernel[grid](*tensors, *sizes, **constants)
-        names = kernel.arg_names[len(tensors) + len(sizes) :]
-        _compiled[key] = compiled, tuple(constants[name] for name in names)
-        return
-    compiled, values = found
-    compiled[grid](*tensors, *sizes, *values)
+    elif not _INTERPRETED:
+        _started.append(kernel.warmup(*[t.dtype for t in tensors], *sizes, grid=grid, **constants))
 
 
 @contextmanager

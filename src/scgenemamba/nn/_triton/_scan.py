@@ -18,6 +18,12 @@ def row_of(length, place, reverse):
     return tl.where(reverse, length - 1 - place, place)
 
 
+@triton.jit
+def chunk_at(chunks, number):
+    """Start and length of a chunk's sequence, and place of its first token; the length is zero behind the end."""
+    return tl.load(chunks + number * 3), tl.load(chunks + number * 3 + 1), tl.load(chunks + number * 3 + 2)
+
+
 @triton.jit(do_not_specialize=["n_chunks"])
 def step_sizes(
     projected,  # (t, width)
@@ -41,11 +47,11 @@ def step_sizes(
     what another one reads with the factor ``2 ** (decay - entry)``. Places behind the end take no step.
     """
     number, direction = tl.program_id(0), tl.program_id(1)
-    start, length = tl.load(chunks + number * 3), tl.load(chunks + number * 3 + 1)
+    start, length, first = chunk_at(chunks, number)
     if length == 0:
         return
     q, head = tl.arange(0, Q), tl.arange(0, HEADS)
-    place = tl.load(chunks + number * 3 + 2) + q
+    place = first + q
     row = start + row_of(length, place, direction + FIRST_REVERSE == 1)
     own = head < N_HEADS
     mask = (place < length)[:, None] & own[None, :]

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from ._activation import sigmoid, silu, silu_gradient
-from ._scan import row_of
+from ._scan import chunk_at, row_of
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_chunks"])
@@ -35,11 +35,7 @@ def value_gradient(
     """Gradients of x before SiLU, of the step sizes, of A and of D: one program per chunk, direction and head."""
     head, number, direction = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     reverse = direction + FIRST_REVERSE == 1
-    start, length, first = (
-        tl.load(chunks + number * 3),
-        tl.load(chunks + number * 3 + 1),
-        tl.load(chunks + number * 3 + 2),
-    )
+    start, length, first = chunk_at(chunks, number)
     if length == 0:
         return
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
@@ -116,11 +112,7 @@ def map_gradient(
     """Gradients of B and C before SiLU, which all heads share: one program per chunk and direction."""
     number, direction = tl.program_id(0), tl.program_id(1)
     reverse = direction + FIRST_REVERSE == 1
-    start, length, first = (
-        tl.load(chunks + number * 3),
-        tl.load(chunks + number * 3 + 1),
-        tl.load(chunks + number * 3 + 2),
-    )
+    start, length, first = chunk_at(chunks, number)
     if length == 0:
         return
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
