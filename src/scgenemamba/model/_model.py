@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
 import rich.pretty  # noqa: F401  (scvi-tools 1.4 uses it without importing it)
-from scvi import settings
 from scvi.data.fields import BaseAnnDataField
-from scvi.model._utils import parse_device_args
-from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+from scvi.model.base import BaseModelClass
 from scvi.utils import setup_anndata_dsp
-from scvi.utils._docstrings import devices_dsp
 
-from scgenemamba._logging import logger
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Scale, Vocabulary
 from scgenemamba.train import GeneMambaTrainingPlan
 
 from ._constants import (
-    BATCH_KEY,
     CATEGORICAL_KEY,
     CONTINUOUS_KEY,
     GENES,
@@ -36,26 +28,16 @@ from ._expression_field import ExpressionField
 from ._fields import BatchField, CategoricalCovariatesField, ContinuousCovariatesField, LabelsField, SizeFactorField
 from ._inference import InferenceMixin
 from ._loading import DataSplitter
-from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
 from ._module import GeneMambaModule
 from ._presets import resolve_preset
 from ._setup import resolve_likelihood, take_own_uuid
-from ._source import spread
-from ._training import PlainHistoryRunner, default_epochs, to_frames
-from ._validate import name_some
+from ._training import PlainHistoryRunner, TrainingMixin
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scgenemamba.train import Objective
 
-
-# of fewer cells, a tenth is none
-_MIN_CELLS_FOR_VALIDATION = 10
-_CELLS_FOR_LENGTHS = 512
-
-
-class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class GeneMambaModel(InferenceMixin, TrainingMixin, BaseModelClass):
     """GeneMamba: a bidirectional Mamba-2 encoder of rank-ordered gene tokens.
 
     Parameters
@@ -236,152 +218,9 @@ class GeneMambaModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             warnings.filterwarnings("ignore", message="`var_names` for the loaded `model`")
             return super().load(dir_path, adata, *args, **kwargs)
 
-    @devices_dsp.dedent
-    def train(
-        self,
-        max_epochs: int | None = None,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        train_size: float | None = None,
-        validation_size: float | None = None,
-        shuffle_set_split: bool = True,
-        load_sparse_tensor: bool = False,
-        batch_size: int | Literal["auto"] = "auto",
-        early_stopping: bool = False,
-        supervised: bool | None = None,
-        datasplitter_kwargs: dict[str, Any] | None = None,
-        plan_config: Any = None,
-        plan_kwargs: Any = None,
-        datamodule: Any = None,
-        trainer_config: Any = None,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Train the model; :attr:`scvi.settings.seed` makes it reproducible.
-
-        Parameters
-        ----------
-        max_epochs
-            Number of epochs. ``None`` takes as many as see 100,000 cells, at most 100 and at least 2; for more than
-            200,000 cells, one.
-        %(param_accelerator)s
-        %(param_devices)s
-        train_size, validation_size, shuffle_set_split
-            Split of the cells, see :class:`~scvi.dataloaders.DataSplitter`.
-        load_sparse_tensor
-            Has no effect: batches are ragged tokens.
-        batch_size
-            Cells per step. ``"auto"`` takes 128, or the largest power of two below that for which there is memory.
-            Whatever the size, layers are computed twice where their results do not fit: slower, and equal.
-        early_stopping
-            Stop when ``validation_loss`` no longer falls.
-        supervised
-            ``True`` lets the labels shape the embedding; ``False`` trains the classifier on an embedding that is
-            exactly the one without labels; ``None`` is ``True`` where labels are registered.
-        datasplitter_kwargs, plan_config, plan_kwargs, trainer_config, **trainer_kwargs
-            Passed on to :class:`~scvi.dataloaders.DataSplitter`, to
-            :class:`~scgenemamba.train.GeneMambaTrainingPlan` and to :class:`~scvi.train.Trainer`.
-        datamodule
-            Source of ragged batches, instead of the registered AnnData.
-
-        Raises
-        ------
-        ValueError
-            If ``supervised=True`` without labels, the data have batches that the decoder does not know, or the batch
-            size is no positive number.
-        """
-        has_labels = "cell_type" in self.module.objectives
-        if supervised and not has_labels:
-            msg = "`supervised=True` needs labels: set up the AnnData with `labels_key=`."
-            raise ValueError(msg)
-        if has_labels:
-            self._objectives()["cell_type"].detached = supervised is False
-        if datamodule is None:
-            self._check_decoder_inputs()
-        self._announce_objectives()
-        n_cells = getattr(datamodule, "n_obs", None) if datamodule is not None else self.adata.n_obs
-        if max_epochs is None and n_cells is not None:
-            max_epochs = default_epochs(n_cells)
-        if train_size is None and n_cells is not None and n_cells < _MIN_CELLS_FOR_VALIDATION:
-            train_size = 1.0
-        batch_size = self._fit_into_memory(batch_size, accelerator, devices, trainer_kwargs.get("strategy"), datamodule)
-        trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
-        # a model that was trained or loaded before is in evaluation mode, and Lightning leaves it there
-        self.module.train()
-        plan_kwargs = {"seed": int(settings.seed or 0), **(plan_kwargs or {})}
-        with out_of_memory_advice(f"Training with batch_size={batch_size}", SMALLER_TRAINING):
-            super().train(
-                max_epochs=max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                train_size=train_size,
-                validation_size=validation_size,
-                shuffle_set_split=shuffle_set_split,
-                load_sparse_tensor=load_sparse_tensor,
-                batch_size=batch_size,
-                early_stopping=early_stopping,
-                datasplitter_kwargs=datasplitter_kwargs,
-                plan_config=plan_config,
-                plan_kwargs=plan_kwargs,
-                datamodule=datamodule,
-                trainer_config=trainer_config,
-                **trainer_kwargs,
-            )
-
-    @property
-    def history(self) -> dict[str, pd.DataFrame] | None:
-        """Training history: a DataFrame per metric, indexed by epoch."""
-        return None if self.history_ is None else to_frames(self.history_)
-
     def __repr__(self) -> str:
         status = "trained" if self.is_trained_ else "not trained"
         return f"{self._model_summary_string}; {status}"
 
     def _state_of(self, key: str) -> dict[str, Any]:
         return self.registry_["field_registries"].get(key, {}).get("state_registry", {})
-
-    def _check_decoder_inputs(self) -> None:
-        obs = self.adata.obs
-        unknown = obs[f"_scvi_{BATCH_KEY}"].to_numpy() < 0
-        if unknown.any():
-            key = self._state_of(BATCH_KEY)["original_key"]
-            names = obs.loc[unknown, key].unique() if key in obs else [f"no column {key!r}"]
-            msg = f"The decoder does not know the batches {name_some(names)}. Embed these cells, or train a new model on them."
-            raise ValueError(msg)
-
-    def _fit_into_memory(
-        self,
-        batch_size: int | Literal["auto"],
-        accelerator: str,
-        devices: int | list[int] | str,
-        strategy: Any,
-        datamodule: Any,
-    ) -> int:
-        """Cells per step; also decides whether layers are computed twice."""
-        if batch_size != "auto" and (not isinstance(batch_size, Integral) or batch_size < 1):
-            msg = f"`batch_size` must be 'auto' or a positive number of cells, got {batch_size!r}."
-            raise ValueError(msg)
-        if any(word in str(strategy) for word in ("fork", "notebook")):
-            # a process that has asked a GPU for its memory cannot be forked
-            return DEFAULT_BATCH_SIZE if batch_size == "auto" else batch_size
-        _, _, device = parse_device_args(accelerator, devices, return_device="torch")
-        if datamodule is None:
-            # tokens only
-            cells = self.adata_manager.create_torch_dataset(data_and_attributes=[])
-            some = cells[spread(self.adata.n_obs, _CELLS_FOR_LENGTHS)]
-            lengths = np.minimum(some["cu_seqlens"].diff().numpy(), self.module.config.max_tokens)
-        else:
-            lengths = np.array([self.module.config.max_tokens])
-        n_parameters = sum(p.numel() for p in self.module.parameters())
-        return fit_training(self.module.network.encoder, n_parameters, lengths, batch_size, device)
-
-    def _objectives(self) -> dict[str, Objective]:
-        return cast("dict[str, Objective]", dict(self.module.objectives.items()))
-
-    def _announce_objectives(self) -> None:
-        names = {"nb": "counts given batch", "normal": "log-expression given batch (no counts)"}
-        active = []
-        for objective in self._objectives().values():
-            name = names[self.likelihood_] if objective.name == "counts given batch" else objective.name
-            active.append(f"{name} (on the finished embedding)" if objective.detached else name)
-        self.objectives_ = active
-        logger.info(f"Training on: {', '.join(active)}.")
