@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -154,8 +154,11 @@ def measure(
 
 
 def own_rivals(config: GeneMambaConfig, device: torch.device) -> dict[str, Callable[[], nn.Module]]:
-    """Our encoder as it comes, and on each other back-end that runs here."""
-    rivals: dict[str, Callable[[], nn.Module]] = {"ours": partial(BiMambaEncoder, config)}
+    """Our encoder as it comes, with layers that take turns in direction, and on each other back-end that runs here."""
+    rivals: dict[str, Callable[[], nn.Module]] = {
+        "ours": partial(BiMambaEncoder, config),
+        "ours, one direction a layer": partial(BiMambaEncoder, replace(config, fusion="alternate")),
+    }
     for status in backend_report(device):
         if status.available and not status.chosen:
             rivals[f"ours, {status.name}"] = partial(BiMambaEncoder, config, status.name)

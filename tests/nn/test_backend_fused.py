@@ -69,6 +69,7 @@ def padded(x):
     [
         ("mean", packed, [150, 0, 1, 64, 33], {}),
         ("mean", packed, [300, 20], {}),
+        ("mean", packed, [150, 70], {"headdim": 64, "d_state": 64}),
         ("sum", packed, [70], {"d_conv": 3, "headdim": 32}),
         ("gate", padded, [70, 3], {}),
         ("concat", padded, [65, 65], {"pre_norm": False}),

@@ -27,7 +27,7 @@ def convolve(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Convolution of columns ``FIRST : FIRST + c`` of ``projected``, behind or before SiLU.
+    """Convolution of columns ``FIRST : FIRST + c`` of ``projected``, behind or before SiLU, with at most four taps.
 
     The first ``FIRST`` channels are x, as wide as the gate before them.
     """
@@ -39,10 +39,16 @@ def convolve(
     n_after = tl.load(places + n_rows + row, mask=inside, other=-1)
     source = projected + FIRST + row.to(tl.int64)[:, None] * WIDTH + channel[None, :]
     shift = tl.load(bias + channel, mask=wanted, other=0.0).to(tl.float32)
+    # read once for both directions, a token's own row first
+    last = taps + (K - 1) * N_CHANNELS + channel
+    tap0 = tl.load(last, mask=wanted, other=0.0).to(tl.float32)
+    tap1 = tl.load(last - N_CHANNELS, mask=wanted & (K > 1), other=0.0).to(tl.float32)
+    tap2 = tl.load(last - 2 * N_CHANNELS, mask=wanted & (K > 2), other=0.0).to(tl.float32)
+    tap3 = tl.load(last - 3 * N_CHANNELS, mask=wanted & (K > 3), other=0.0).to(tl.float32)
     for d in tl.static_range(N_DIRECTIONS):
         total = tl.zeros([ROWS, CHANNELS], tl.float32) + shift[None, :]
         for k in tl.static_range(K):
-            tap = tl.load(taps + (K - 1 - k) * N_CHANNELS + channel, mask=wanted, other=0.0).to(tl.float32)
+            tap = tap0 if k == 0 else tap1 if k == 1 else tap2 if k == 2 else tap3
             if d + FIRST_REVERSE == 1:
                 x = tl.load(source + k * WIDTH, mask=(n_after >= k)[:, None] & wanted[None, :], other=0.0)
             else:

@@ -86,7 +86,8 @@ def earlier_state(
     n, p = tl.arange(0, N), tl.arange(0, P)
     first, last, own = tl.load(segments + 4), tl.load(segments + 5), tl.load(segments + 6)
     state = tl.zeros([N, P], tl.float32)
-    for i in range(0, last + 1 - own - SEGMENT_PIECES if GRADIENT else own - first):
+    # unrolled, so that several are on their way at a time
+    for i in tl.range(0, last + 1 - own - SEGMENT_PIECES if GRADIENT else own - first, loop_unroll_factor=4):
         piece = last - i if GRADIENT else first + i
         place = ((direction * n_pieces + piece) * n_heads + head).to(tl.int64)
         decay = tl.exp2(tl.load(local_decays + place))
@@ -159,13 +160,13 @@ def scan(
         if STORE_STATES:
             entering = states + chunk * (N_HEADS * N * P) + n[:, None] * P + p[None, :]
             tl.store(entering, state.to(states.dtype.element_ty))
-        out = tl.dot(c, state.to(kind), input_precision="ieee") * tl.exp2(s)[:, None]
+        out = tl.dot(c, state.to(kind), input_precision="tf32x3") * tl.exp2(s)[:, None]
         # step sizes and D weigh the small matrix, so that x is used as it was read
-        mix = tl.dot(c, tl.trans(b), input_precision="ieee") * tl.exp2(s[:, None] - t[None, :])
+        mix = tl.dot(c, tl.trans(b), input_precision="tf32x3") * tl.exp2(s[:, None] - t[None, :])
         mix = tl.where(q[:, None] >= q[None, :], mix, 0.0) + tl.where(q[:, None] == q[None, :], skip, 0.0)
-        out = tl.dot(mix.to(kind), x, acc=out, input_precision="ieee")
+        out = tl.dot(mix.to(kind), x, acc=out, input_precision="tf32x3")
         written = (b.to(tl.float32) * tl.exp2(through - t)[:, None]).to(kind)
-        state = tl.dot(tl.trans(written), x, acc=state * tl.exp2(through), input_precision="ieee")
+        state = tl.dot(tl.trans(written), x, acc=state * tl.exp2(through), input_precision="tf32x3")
         target = y + row[:, None] * (N_HEADS * P) + p[None, :]
         tl.store(target, out.to(y.dtype.element_ty), mask=inside[:, None])
 
@@ -249,7 +250,7 @@ def carry(
         else:
             weight = tl.exp2(through - tl.load(entry + lane + q))
         weighted = (r.to(tl.float32) * weight[:, None]).to(kind)
-        state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision="ieee")
+        state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision="tf32x3")
         passed += through
     if LOCAL:
         number = ((direction * n_pieces + tl.load(segments + 6)) * N_HEADS + head).to(tl.int64)

@@ -53,41 +53,43 @@ def value_gradient(
     maps += plane * (2 * N)
     b = tl.load(maps + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
     c = tl.load(maps + N + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
-    at_x = row[:, None] * width + p[None, :]
-    x_pre = tl.load(pre + plane * width + head * P + at_x, mask=inside[:, None], other=0.0)
-    g = tl.load(d_y + plane * inner + head * P + row[:, None] * inner + p[None, :], mask=inside[:, None], other=0.0)
-    x_pre = x_pre.to(tl.float32)
-    gate = sigmoid(x_pre)
-    x = x_pre * gate
+    at_x = pre + plane * width + head * P + row[:, None] * width + p[None, :]
+    at_g = d_y + plane * inner + head * P + row[:, None] * inner + p[None, :]
+    x = silu(tl.load(at_x, mask=inside[:, None], other=0.0).to(tl.float32))
+    g = tl.load(at_g, mask=inside[:, None], other=0.0)
+    d_skip = tl.sum(tl.sum(g.to(tl.float32) * x, 1), 0)
     xdt = (x * step[:, None]).to(kind)
     # rows are the tokens that are read, columns those that read them
     read = q[:, None] <= q[None, :]
-    scores = tl.dot(b, tl.trans(c), input_precision="ieee") * tl.exp2(s[None, :] - s[:, None])
+    scores = tl.dot(b, tl.trans(c), input_precision="tf32x3") * tl.exp2(s[None, :] - s[:, None])
     scores = tl.where(read, scores, 0.0)
-    d_mix = tl.dot(xdt, tl.trans(g), input_precision="ieee")
     # products of values and their gradients are the gradients of the logarithms of their decays
-    pairs = d_mix * scores
+    pairs = tl.dot(xdt, tl.trans(g), input_precision="tf32x3") * scores
+    scores = scores.to(kind)
     d_s = tl.sum(pairs, 0) - tl.sum(pairs, 1)
     state = tl.load(states + at_state)
-    d_state = tl.load(d_states + at_state)
-    from_state = tl.dot(c, state, input_precision="ieee")
+    from_state = tl.dot(c, state, input_precision="tf32x3")
     d_s += tl.exp2(s) * tl.sum(from_state * g.to(tl.float32), 1)
-    d_xdt = tl.dot(b, d_state, input_precision="ieee") * tl.exp2(through - s)[:, None]
-    d_to_end = tl.sum(d_xdt * xdt.to(tl.float32), 1)
+    d_state = tl.load(d_states + at_state)
     d_through = tl.exp2(through) * tl.sum(tl.sum(state.to(tl.float32) * d_state.to(tl.float32), 1), 0)
+    d_xdt = tl.dot(b, d_state, input_precision="tf32x3") * tl.exp2(through - s)[:, None]
+    d_to_end = tl.sum(d_xdt * xdt.to(tl.float32), 1)
     d_a = tl.cumsum(d_s - d_to_end, 0, reverse=True) + tl.sum(d_to_end, 0) + d_through
-    d_xdt = tl.dot(scores.to(kind), g, acc=d_xdt, input_precision="ieee")
+    d_xdt = tl.dot(scores, g, acc=d_xdt, input_precision="tf32x3")
     rate = -tl.exp(tl.load(A_log + head).to(tl.float32))
     skip = tl.load(D + head).to(tl.float32)
-    d_x = (d_xdt * step[:, None] + skip * g.to(tl.float32)) * silu_gradient(x_pre, gate)
-    tl.store(d_pre + plane * width + head * P + at_x, d_x.to(kind), mask=inside[:, None])
+    # read again: kept, it would take the registers of another program
+    x_pre = tl.load(at_x, mask=inside[:, None], other=0.0, volatile=True).to(tl.float32)
+    gate = sigmoid(x_pre)
     d_raw += start + (direction * N_HEADS + head) * n_rows.to(tl.int64)
     # the derivative of softplus(u), from its value
-    d_step = (tl.sum(d_xdt * x, 1) + d_a * rate) * (1.0 - tl.exp(-step))
+    d_step = (tl.sum(d_xdt * (x_pre * gate), 1) + d_a * rate) * (1.0 - tl.exp(-step))
     tl.store(d_raw + row, d_step, mask=inside)
+    d_x = (d_xdt * step[:, None] + skip * g.to(tl.float32)) * silu_gradient(x_pre, gate)
+    tl.store(d_pre + plane * width + head * P + row[:, None] * width + p[None, :], d_x.to(kind), mask=inside[:, None])
     n_sums = tl.num_programs(2) * n_chunks * N_HEADS
     tl.store(sums + index, tl.sum(d_a * step, 0) * rate)
-    tl.store(sums + n_sums + index, tl.sum(tl.sum(g.to(tl.float32) * x, 1), 0))
+    tl.store(sums + n_sums + index, d_skip)
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_chunks"])
@@ -143,17 +145,17 @@ def map_gradient(
         d_state = tl.load(d_states + head * (N * P) + n[:, None] * P + p[None, :])
         x = silu(x.to(tl.float32)) * step[:, None]
         # what is hidden may overflow here, and is left out behind the loop
-        d_scores += tl.dot(g, tl.trans(x.to(kind)), input_precision="ieee") * tl.exp2(s[:, None] - s[None, :])
+        d_scores += tl.dot(g, tl.trans(x.to(kind)), input_precision="tf32x3") * tl.exp2(s[:, None] - s[None, :])
         reading = (g.to(tl.float32) * tl.exp2(s)[:, None]).to(kind)
-        d_c = tl.dot(reading, tl.trans(state), acc=d_c, input_precision="ieee")
+        d_c = tl.dot(reading, tl.trans(state), acc=d_c, input_precision="tf32x3")
         writing = (x * tl.exp2(through - s)[:, None]).to(kind)
-        d_b = tl.dot(writing, tl.trans(d_state), acc=d_b, input_precision="ieee")
+        d_b = tl.dot(writing, tl.trans(d_state), acc=d_b, input_precision="tf32x3")
     d_scores = tl.where(q[:, None] >= q[None, :], d_scores, 0.0).to(kind)
     maps += plane * (2 * N)
     b = tl.load(maps + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
     c = tl.load(maps + N + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
-    d_c = tl.dot(d_scores, b, acc=d_c, input_precision="ieee")
-    d_b = tl.dot(tl.trans(d_scores), c, acc=d_b, input_precision="ieee")
+    d_c = tl.dot(d_scores, b, acc=d_c, input_precision="tf32x3")
+    d_b = tl.dot(tl.trans(d_scores), c, acc=d_b, input_precision="tf32x3")
     at = inner + row[:, None] * width + n[None, :]
     b_pre = tl.load(pre + at, mask=inside[:, None], other=0.0).to(tl.float32)
     c_pre = tl.load(pre + at + N, mask=inside[:, None], other=0.0).to(tl.float32)

@@ -12,21 +12,28 @@ from ._scan_gradient import map_gradient, value_gradient
 from ._shape import Inputs, Scanned, Shape, Steps
 from ._walk import Walk
 
-# sums over all rows are taken in this many parts, then added in a fixed order
-_PARTS = 256
+# sums over all rows are taken in about this many parts, then added in a fixed order
+_CONV_PARTS, _NORM_PARTS = 64, 1024
 # one fixed configuration of each kernel: nobody waits for tuning
-_CONV = {"ROWS": 64, "CHANNELS": 64, "num_warps": 4}
-_CONV_GRADIENT = {"ROWS": 32, "CHANNELS": 32, "num_warps": 4}
+_CONV = {"ROWS": 32, "CHANNELS": 128, "num_warps": 4}
+_CONV_GRADIENT = {"ROWS": 32, "CHANNELS": 64, "num_warps": 4}
 _NORM_ELEMENTS = 2048
-_SCAN = {"num_warps": 4, "num_stages": 2}
-_CARRY = {"num_warps": 4, "num_stages": 2}
-_VALUE_GRADIENT = {"num_warps": 4, "num_stages": 1}
-_MAP_GRADIENT = {"num_warps": 4, "num_stages": 2}
+# more would not fit the shared memory of small GPUs
+_STATE_OF_THREE_STAGES = 64
+# bounds that let three and six programs share a multiprocessor of 65,536 registers
+_VALUE_REGISTERS, _PIECE_REGISTERS = 168, 80
 
 
 def _empty(walk: Walk, like: torch.Tensor, *size: int, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Room for values of all rows; what no kernel writes, padding, must be finite."""
     return like.new_zeros(size, dtype=dtype) if walk.padded else like.new_empty(size, dtype=dtype)
+
+
+def _resources(values: torch.Tensor, registers: int | None = None) -> dict[str, int]:
+    """Warps of a program of the scan, and in half precision a bound of its registers; single precision takes more."""
+    if values.element_size() > 2:
+        return {"num_warps": 8}
+    return {"num_warps": 4} if registers is None else {"num_warps": 4, "maxnreg": registers}
 
 
 def apply_conv(
@@ -56,7 +63,7 @@ def conv_gradient(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fill the columns of ``d_projected``; gradients of taps ``(k, channels)`` and bias."""
     n_rows = len(projected)
-    each, parts = _parts(n_rows, _PARTS, _CONV_GRADIENT["ROWS"])
+    each, parts = _parts(n_rows, _CONV_PARTS, _CONV_GRADIENT["ROWS"])
     sums = projected.new_empty(parts, shape.taps + 1, shape.channels, dtype=torch.float32)
     launch(
         convolve_gradient,
@@ -104,7 +111,8 @@ def run_scan(
             "STORE_STATES": keep_states,
             **shape.scanned,
             "Q": walk.chunk,
-            **_SCAN,
+            **_resources(xbc),
+            "num_stages": 3 if shape.state <= _STATE_OF_THREE_STAGES else 2,
         },
     )
     return y, states
@@ -138,14 +146,14 @@ def scan_gradient(
             *(states, d_states, d_y, d_pre, d_raw, sums),
         ),
         sizes,
-        {**constants, **_VALUE_GRADIENT},
+        {**constants, **_resources(pre, _VALUE_REGISTERS)},
     )
     launch(
         map_gradient,
         (walk.n_chunks, n_directions),
         (pre, maps, steps.dt, steps.decay, walk.chunks, states, d_states, d_y, d_pre),
         sizes,
-        {**constants, **_MAP_GRADIENT},
+        {**constants, **_resources(pre), "num_stages": 2},
     )
     return d_pre, d_raw.sum(0), sums.sum((1, 2))
 
@@ -198,7 +206,8 @@ def _carry(
             "LONG": walk.has_long,
             **shape.scanned,
             "Q": walk.chunk,
-            **_CARRY,
+            **_resources(read, _PIECE_REGISTERS if local_only else None),
+            "num_stages": 2,
         },
     )
 
@@ -231,7 +240,7 @@ def norm_gradient(
     d_y = torch.empty_like(y)
     columns = power_of_two(shape.inner)
     rows = max(1, _NORM_ELEMENTS // columns)
-    each, parts = _parts(n_rows, 4 * _PARTS, rows)
+    each, parts = _parts(n_rows, _NORM_PARTS, rows)
     d_weight = y.new_empty(parts, shape.inner, dtype=torch.float32)
     launch(
         gated_norm_gradient,
