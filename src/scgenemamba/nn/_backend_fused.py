@@ -22,6 +22,11 @@ _TRITON = (3, 4)
 _CHUNK, _CHUNK_FLOAT32 = 64, 32
 _SEGMENT, _PIECE = 4096, 1024
 _LARGEST_CONV = 4
+# (headdim, d_state) for which gradients were checked on a GPU: for others Triton 3.6 compiles wrong products
+_SIZES = (
+    *((16, 16), (16, 32), (32, 32), (64, 64), (64, 128)),
+    *((128, d_state) for d_state in (16, 32, 64, 128)),
+)
 
 
 class FusedBackend:
@@ -64,7 +69,7 @@ class FusedBackend:
 
     @staticmethod
     def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:
-        """A missing Triton, a device that is no recent NVIDIA GPU, or sizes that are no powers of two."""
+        """A missing Triton, a device that is no recent NVIDIA GPU, or sizes that were not checked."""
         if find_spec("triton") is None:
             return (
                 "Triton is not installed; it comes with the CUDA builds of PyTorch for Linux, or `pip install triton`."
@@ -73,10 +78,8 @@ class FusedBackend:
 
         if tuple(map(int, triton.__version__.split(".")[:2])) < _TRITON:
             return f"it needs Triton {_TRITON[0]}.{_TRITON[1]} or newer, which comes with newer releases of PyTorch."
-        sizes = {} if config is None else {"headdim": config.headdim, "d_state": config.d_state}
-        for name, size in sizes.items():
-            if size < 16 or size & (size - 1):
-                return f"it needs {name} to be a power of two of at least 16, not {size}."
+        if config is not None and (sizes := (config.headdim, config.d_state)) not in _SIZES:
+            return f"it needs (headdim, d_state) to be one of {', '.join(map(str, _SIZES))}, not {sizes}."
         if config is not None and config.d_conv > _LARGEST_CONV:
             return f"it needs d_conv to be at most {_LARGEST_CONV}, not {config.d_conv}."
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"

@@ -33,23 +33,26 @@ def run(inputs: Inputs, shape: Shape, walk: Walk) -> torch.Tensor:
 
 def _forward(inputs: Inputs, shape: Shape, walk: Walk, *, keep_states: bool) -> tuple[torch.Tensor, Scanned]:
     projected = inputs.projected
-    xbc, _ = apply_conv(projected, inputs.taps[:, 0].mT.contiguous(), inputs.bias, shape, walk, activate=True)
+    taps = inputs.taps[:, 0].mT.contiguous()
+    xbc, _ = apply_conv(projected, taps, inputs.bias, shape, walk, activate=True)
     steps = make_steps(projected, inputs.dt_bias, inputs.A_log, shape, walk)
     y, states = run_scan(xbc, steps, inputs.D, shape, walk, keep_states=keep_states)
-    return apply_norm(y, projected, inputs.norm_weight, shape), Scanned(steps, y, states)
+    return apply_norm(y, projected, inputs.norm_weight, shape), Scanned(taps, steps, y, states)
 
 
 def _backward(grad: torch.Tensor, inputs: Inputs, scanned: Scanned, shape: Shape, walk: Walk) -> Inputs:
     """Gradients of the inputs."""
-    projected, taps = inputs.projected, inputs.taps[:, 0].mT.contiguous()
+    projected, taps = inputs.projected, scanned.taps
     d_projected = torch.empty_like(projected)
     d_y, d_norm_weight = norm_gradient(grad, scanned.y, projected, inputs.norm_weight, d_projected, shape)
     pre, maps = apply_conv(projected, taps, inputs.bias, shape, walk, activate=False)
-    d_pre, d_raw, (d_A_log, d_D) = scan_gradient(pre, maps, inputs, scanned, d_y, shape, walk)
+    d_pre, d_raw, (d_A_log, d_D, d_dt_bias) = scan_gradient(pre, maps, inputs, scanned, d_y, shape, walk)
     d_taps, d_bias = conv_gradient(projected, taps, d_pre, d_projected, shape, walk)
-    d_projected[:, -shape.heads :] = d_raw.mT
+    # both directions at once, in half precision where it is written
+    first, *second = d_raw.mT
+    torch.add(first, second[0] if second else 0.0, out=d_projected[:, -shape.heads :])
     d_taps = d_taps.mT.reshape(inputs.taps.shape)
-    gradients = Inputs(d_projected, d_taps, d_bias, d_raw.sum(1), d_A_log, d_D, d_norm_weight)
+    gradients = Inputs(d_projected, d_taps, d_bias, d_dt_bias, d_A_log, d_D, d_norm_weight)
     return Inputs(*[d.to(t.dtype) for d, t in zip(gradients, inputs, strict=True)])
 
 
@@ -60,14 +63,14 @@ class _Directions(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
         *inputs, ctx.shape, ctx.walk = arguments
         out, scanned = _forward(Inputs(*inputs), ctx.shape, ctx.walk, keep_states=True)
-        ctx.save_for_backward(*inputs, *scanned.steps, scanned.y, scanned.states)
+        ctx.save_for_backward(*inputs, scanned.taps, *scanned.steps, scanned.y, scanned.states)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *inputs, dt, decay, entry, y, states = ctx.saved_tensors
-        scanned = Scanned(Steps(dt, decay, entry), y, states)
+        *inputs, taps, dt, decay, entry, y, states = ctx.saved_tensors
+        scanned = Scanned(taps, Steps(dt, decay, entry), y, states)
         return (*_backward(grad.contiguous(), Inputs(*inputs), scanned, ctx.shape, ctx.walk), None, None)
 
 

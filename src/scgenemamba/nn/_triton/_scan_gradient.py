@@ -23,7 +23,7 @@ def value_gradient(
     d_y,  # (N_DIRECTIONS, t, h * P)
     d_pre,  # (N_DIRECTIONS, t, c)
     d_raw,  # (N_DIRECTIONS, h, t) float32, of the step sizes before softplus
-    sums,  # (2, N_DIRECTIONS, chunks, h) float32, to be summed: gradients of A_log and D
+    sums,  # (3, N_DIRECTIONS, chunks, h) float32, to be summed: gradients of A_log, D and dt_bias
     n_rows,
     n_chunks,
     N_HEADS: tl.constexpr,
@@ -36,7 +36,11 @@ def value_gradient(
     head, number, direction = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     reverse = direction + FIRST_REVERSE == 1
     start, length, first = chunk_at(chunks, number)
+    index = (direction * n_chunks + number).to(tl.int64) * N_HEADS + head
+    n_sums = tl.num_programs(2) * n_chunks * N_HEADS
     if length == 0:
+        for i in tl.static_range(3):
+            tl.store(sums + i * n_sums + index, 0.0)
         return
     q, n, p = tl.arange(0, Q), tl.arange(0, N), tl.arange(0, P)
     inside = first + q < length
@@ -45,7 +49,6 @@ def value_gradient(
     width = inner + 2 * N
     plane = start + direction * n_rows.to(tl.int64)
     kind = pre.dtype.element_ty
-    index = (direction * n_chunks + number).to(tl.int64) * N_HEADS + head
     at_state = index * (N * P) + n[:, None] * P + p[None, :]
     step = tl.load(dt + index * Q + q)
     s = tl.load(decay + index * Q + q)
@@ -87,9 +90,9 @@ def value_gradient(
     tl.store(d_raw + row, d_step, mask=inside)
     d_x = (d_xdt * step[:, None] + skip * g.to(tl.float32)) * silu_gradient(x_pre, gate)
     tl.store(d_pre + plane * width + head * P + row[:, None] * width + p[None, :], d_x.to(kind), mask=inside[:, None])
-    n_sums = tl.num_programs(2) * n_chunks * N_HEADS
     tl.store(sums + index, tl.sum(d_a * step, 0) * rate)
     tl.store(sums + n_sums + index, d_skip)
+    tl.store(sums + 2 * n_sums + index, tl.sum(d_step, 0))
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_chunks"])

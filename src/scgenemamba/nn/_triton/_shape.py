@@ -108,8 +108,9 @@ class Inputs(NamedTuple):
 
 
 class Scanned(NamedTuple):
-    """What the gradient needs of the forward pass: steps, outputs of the scan, and states between chunks."""
+    """What the gradient needs of the forward pass: taps ``(k, channels)``, steps, outputs of the scan, states between chunks."""
 
+    taps: torch.Tensor
     steps: Steps
     y: torch.Tensor
     states: torch.Tensor

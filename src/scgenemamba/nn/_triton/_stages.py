@@ -127,16 +127,15 @@ def scan_gradient(
     shape: Shape,
     walk: Walk,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of values before SiLU, of step sizes before softplus ``(heads, t)``, and of A_log and D."""
-    steps, _, states = scanned
+    """Gradients of values before SiLU, of step sizes before softplus ``(directions, heads, t)``, and of A_log, D, dt_bias."""
+    steps, states = scanned.steps, scanned.states
     n_directions, n_rows = pre.shape[:2]
     local = _local_states(maps, d_y, steps, shape, walk, gradient=True)
     d_states = _room_for_states(pre, shape, walk)
     _carry(maps, d_y, steps, local, d_states, shape, walk, gradient=True, local_only=False)
     d_pre = _empty(walk, pre, *pre.shape)
     d_raw = _empty(walk, pre, n_directions, shape.heads, n_rows, dtype=torch.float32)
-    # entries behind the last chunk stay zero
-    sums = d_raw.new_zeros(2, n_directions, walk.n_chunks, shape.heads)
+    sums = d_raw.new_empty(3, n_directions, walk.n_chunks, shape.heads)
     sizes, constants = (n_rows, walk.n_chunks), {**shape.scanned, "Q": walk.chunk}
     launch(
         value_gradient,
@@ -155,7 +154,7 @@ def scan_gradient(
         sizes,
         {**constants, **_resources(pre), "num_stages": 2},
     )
-    return d_pre, d_raw.sum(0), sums.sum((1, 2))
+    return d_pre, d_raw, sums.sum((1, 2))
 
 
 def _room_for_states(like: torch.Tensor, shape: Shape, walk: Walk) -> torch.Tensor:
