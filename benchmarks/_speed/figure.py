@@ -30,7 +30,8 @@ def plot(results: Sequence[Result], path: Path) -> None:
     columns = {what: rows for what, rows in columns.items() if len({row.length for row in rows}) > 1}
     if not columns:
         return
-    figure, axes = plt.subplots(2, len(columns), figsize=(4.5 * len(columns), 7), squeeze=False, sharex="col")
+    size = (4.5 * len(columns), 7.5)
+    figure, axes = plt.subplots(2, len(columns), figsize=size, squeeze=False, sharex="col", layout="constrained")
     colours = {rival: f"C{i}" for i, rival in enumerate(dict.fromkeys(row.rival for row in results))}
     for (top, bottom), (what, rows) in zip(axes.T, columns.items(), strict=True):
         for rival in dict.fromkeys(row.rival for row in rows):
@@ -45,8 +46,8 @@ def plot(results: Sequence[Result], path: Path) -> None:
         ticks = sorted({row.length for row in rows if row.length})
         top.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         top.xaxis.minorticks_off()
-        top.legend(fontsize="small", frameon=False)
-    figure.tight_layout()
+    lines = {line.get_label(): line for axis in axes[0] for line in axis.get_lines()}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
