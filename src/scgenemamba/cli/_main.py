@@ -6,6 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scgenemamba import GeneMambaModel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, KeyError, FileNotFoundError) as error:
+    except (ValueError, KeyError, FileNotFoundError, ConnectionError, ImportError) as error:
         # these carry a message for the user; anything else is a defect and keeps its traceback
         sys.stderr.write(f"scgenemamba: {error.args[0] if error.args else error}\n")
         return 1
@@ -38,9 +42,53 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from ._info import run_info
+    if arguments.checkpoint is None:
+        from ._info import run_info
 
-    run_info()
+        run_info()
+        return
+    from ._checkpoint_info import run_checkpoint_info
+
+    run_checkpoint_info(
+        arguments.checkpoint,
+        subfolder=arguments.subfolder,
+        revision=arguments.revision,
+        local_files_only=arguments.offline,
+    )
+
+
+def _apply(arguments: argparse.Namespace) -> None:
+    from ._apply import Job, run_apply
+
+    def load() -> GeneMambaModel:
+        from scgenemamba import GeneMambaModel
+
+        model: Any = GeneMambaModel.from_pretrained(
+            arguments.model,
+            subfolder=arguments.subfolder,
+            revision=arguments.revision,
+            local_files_only=arguments.offline,
+            rank_mode=arguments.rank_mode,
+            gene_medians=arguments.gene_medians,
+            layer=arguments.layer,
+            gene_key=arguments.gene_key,
+            min_counts_share=arguments.min_counts_share,
+        )
+        model.to_device(_device(arguments.device))
+        return model
+
+    job = Job(
+        arguments.files, arguments.out, arguments.command, arguments.key, arguments.overwrite, arguments.batch_size
+    )
+    run_apply(job, load)
+
+
+def _device(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,10 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser(
         "info",
-        help="print versions, devices, and the back-end in use",
+        help="print versions, devices and the back-end in use, or what is in a checkpoint",
         description="Print what is installed, the devices there are, and for the CPU and the first GPU which back-end "
-        "the model takes and why not the others. Worth adding to a bug report.",
+        "the model takes and why not the others. Worth adding to a bug report. With a checkpoint: its format, sizes, how "
+        "directions are joined, whether its layers were ever trained, and what differs from the published GeneMamba.",
     )
+    info.add_argument("checkpoint", nargs="?", help="folder, or repository of the Hugging Face hub")
+    _add_source(info)
     info.set_defaults(run=_info)
     demo = commands.add_parser(
         "demo",
@@ -76,4 +127,59 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=int, default=1, help="repeat with several splits and report the mean (%(default)s)"
     )
     demo.set_defaults(run=_demo)
+    _add_apply(
+        commands,
+        "embed",
+        "X_genemamba",
+        "embed the cells of files with a pretrained model",
+        "Write the representation of each cell: with an AnnData file to obsm, or as a table of cells.",
+    )
+    _add_apply(
+        commands,
+        "annotate",
+        "genemamba",
+        "annotate the cells of files with a pretrained model",
+        "Write the label of each cell, and its probability: with an AnnData file to obs, or as a table of cells.",
+    )
     return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--subfolder", help="folder within the checkpoint's folder or repository")
+    parser.add_argument("--revision", help="branch, tag or commit of the repository")
+    parser.add_argument("--offline", action="store_true", help="take the repository from the cache only")
+
+
+def _add_apply(commands: Any, name: str, key: str, summary: str, description: str) -> None:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{description} Results that are there are skipped, so an interrupted run can be started again. Genes "
+        "are matched by name: Ensembl ids with or without version, current, previous and alias symbols.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".h5ad or .zarr")
+    parser.add_argument("--model", required=True, help="folder, or repository of the Hugging Face hub")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="result: .h5ad, .zarr, .csv, .tsv or .parquet for one file; a folder for several",
+    )
+    parser.add_argument("--key", default=key, help="name of the result (%(default)s)")
+    parser.add_argument("--layer", metavar="KEY", help="layer with counts (default: X)")
+    parser.add_argument("--gene-key", metavar="KEY", help="column of var with gene names (default: var_names)")
+    parser.add_argument(
+        "--gene-medians", metavar="FILE", help="table of the genes' medians (default: from the first file)"
+    )
+    parser.add_argument("--rank-mode", default="median", choices=["median", "raw", "official_downstream"])
+    parser.add_argument(
+        "--min-counts-share",
+        type=float,
+        default=0.5,
+        help="share of the counts that must belong to known genes (%(default)s)",
+    )
+    parser.add_argument("--batch-size", type=int, help="cells at a time")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    _add_source(parser)
+    parser.set_defaults(run=_apply)

@@ -15,6 +15,10 @@ GENES: Final = "genes"
 MEDIANS: Final = "medians"
 VARIABLE_GENES: Final = "variable_genes"
 SCALE: Final = "scale"
+RANK_MODE: Final = "rank_mode"
+FACTORS_SOURCE: Final = "factors_source"
+MIN_COUNTS_SHARE: Final = "min_counts_share"
+GENE_REPORT: Final = "gene_report"
 
 # Cells that factors and variable genes are estimated from: enough for both, and bounded in memory.
 MAX_CELLS_FOR_ESTIMATES: Final = 20_000

@@ -15,6 +15,8 @@ from scgenemamba.tokens import (
     Scale,
     Vocabulary,
     counts_from,
+    map_genes,
+    official_downstream,
     to_tensors,
     to_token_space,
     values_of,
@@ -27,6 +29,7 @@ from ._constants import (
     GENES,
     LABELS_KEY,
     MEDIANS,
+    RANK_MODE,
     SCALE,
     SIZE_FACTOR_KEY,
     VARIABLE_GENES,
@@ -78,10 +81,11 @@ class CellDataset(Dataset):
             msg = f"The expression values were {Scale(**registry[SCALE])} at setup_anndata and are now {self._scale}. "
             msg += "Keep the counts, for example in a layer, and set up again with `layer=`."
             raise ValueError(msg)
-        self._token_ids = vocabulary.token_ids(gene_names(var, field.gene_key))
+        self._token_ids = map_genes(gene_names(var, field.gene_key), vocabulary).token_ids
         self._n_tokens = vocabulary.n_tokens
-        specials = np.full(Vocabulary.FIRST_GENE, np.nan)
-        self._tokenizer = RankTokenizer(np.concatenate([specials, registry[MEDIANS]]))
+        self._rank_mode = registry.get(RANK_MODE, "median")
+        factors = np.ones(len(vocabulary)) if self._rank_mode == "raw" else registry[MEDIANS]
+        self._tokenizer = RankTokenizer(np.concatenate([np.full(Vocabulary.FIRST_GENE, np.nan), factors]))
         self._decoder_tokens = registry[VARIABLE_GENES] if keys is None or X_KEY in keys else None
         self._per_cell = {
             key: np.asarray(_column(manager, key), dtype=dtype)
@@ -95,8 +99,12 @@ class CellDataset(Dataset):
     def __getitem__(self, indices: int | Sequence[int] | npt.NDArray[np.integer]) -> CellBatch:
         """Batch of the given cells, in the order asked for."""
         rows = np.atleast_1d(np.asarray(indices))
-        counts = to_token_space(counts_from(self._reader(rows), self._scale), self._token_ids, self._n_tokens)
-        ranked = self._tokenizer(counts)
+        values = self._reader(rows)
+        counts = to_token_space(counts_from(values, self._scale), self._token_ids, self._n_tokens)
+        if self._rank_mode == "official_downstream":
+            ranked = official_downstream(values, self._token_ids, None)
+        else:
+            ranked = self._tokenizer(counts)
         arrays = {
             "tokens": ranked.tokens,
             "cu_seqlens": ranked.cu_seqlens,
@@ -109,7 +117,15 @@ class CellDataset(Dataset):
 
 
 class CellManager(AnnDataManager):
-    """AnnDataManager whose data sets yield token batches."""
+    """AnnDataManager whose data sets yield token batches.
+
+    Attributes
+    ----------
+    by_user
+        Whether the user called ``setup_anndata``; data that a model registers by itself are not set up.
+    """
+
+    by_user = False
 
     def create_torch_dataset(
         self,

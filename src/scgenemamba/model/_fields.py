@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class BatchField(CategoricalObsField):
     """Batch of each cell. Only the decoder reads it, so a query may have new batches, or no batch column.
 
-    Cells of a batch that the source does not know get code -1.
+    Cells of a batch that the source does not know get code -1; with ``extend_categories`` their batches become known.
     """
 
     def __init__(self, batch_key: str | None) -> None:
@@ -47,8 +47,11 @@ class BatchField(CategoricalObsField):
             adata_target.obs[self.attr_key] = 0
             return dict(state_registry)
         known = state_registry[self.CATEGORICAL_MAPPING_KEY]
+        if kwargs.get("extend_categories") and self._original_attr_key in adata_target.obs:
+            column = pd.Categorical(adata_target.obs[self._original_attr_key]).remove_unused_categories()
+            known = np.array([*known, *[c for c in column.categories if c not in set(known)]], dtype=object)
         adata_target.obs[self.attr_key] = _codes(adata_target.obs, self._original_attr_key, known)
-        return dict(state_registry)
+        return {**state_registry, self.CATEGORICAL_MAPPING_KEY: known}
 
 
 class LabelsField(CategoricalObsField):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from operator import length_hint
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
+from scgenemamba._logging import logger
 from scgenemamba.tokens import Vocabulary
 from scgenemamba.train import announce_duration
 
@@ -34,6 +35,7 @@ class InferenceMixin:
     vocabulary: Vocabulary
     adata: Any
     device: Any
+    latent_trained_: bool
     _check_if_trained: Callable[..., None]
     _validate_anndata: Callable[..., AnnData]
     _make_data_loader: Callable[..., Any]
@@ -45,8 +47,9 @@ class InferenceMixin:
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
         dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
+        representation: Literal["auto", "latent", "pooled"] = "auto",
     ) -> np.ndarray:
-        """Latent mean of each cell.
+        """Latent mean of each cell, or for a pretrained model that was not trained here, its pooled hidden states.
 
         Parameters
         ----------
@@ -59,12 +62,38 @@ class InferenceMixin:
             Cells per batch; does not change the result.
         dataloader
             Source of batches instead of ``adata`` and ``indices``.
+        representation
+            ``"latent"``, or ``"pooled"``: hidden states pooled over each cell's genes. ``"auto"`` takes the latent where it
+            has been trained.
 
         Returns
         -------
-        float32, shape ``(n_cells, n_latent)``.
+        float32, shape ``(n_cells, n_latent)``, or ``(n_cells, p)`` for pooled hidden states.
+
+        Raises
+        ------
+        ValueError
+            If the latent is asked for and was never trained.
         """
-        return self._per_cell(lambda encoded: encoded.mean, adata, indices, batch_size, dataloader)
+        reads = {"latent": lambda encoded: encoded.mean, "pooled": lambda encoded: encoded.pooled}
+        return self._per_cell(reads[self._choose(representation)], adata, indices, batch_size, dataloader)
+
+    def _choose(self, representation: str) -> str:
+        """Representation to give; says so when it changes."""
+        if representation not in ("auto", "latent", "pooled"):
+            msg = f"Unknown representation {representation!r}; choose 'auto', 'latent' or 'pooled'."
+            raise ValueError(msg)
+        if representation == "latent" and not self.latent_trained_:
+            msg = "The latent was never trained: train the model, or take representation='pooled'."
+            raise ValueError(msg)
+        if representation == "auto":
+            representation = "latent" if self.latent_trained_ else "pooled"
+        if representation == "pooled" != getattr(self, "representation_", "latent"):
+            logger.info(
+                f"The representation is the {' and '.join(self.module.config.pooling)} of the last hidden states."
+            )
+        self.representation_ = representation
+        return representation
 
     def predict(
         self,

@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import rich.pretty  # noqa: F401  (scvi-tools 1.4 uses it without importing it)
-from scvi.data.fields import BaseAnnDataField
 from scvi.model.base import BaseModelClass
 from scvi.utils import setup_anndata_dsp
 
@@ -14,30 +13,21 @@ from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Scale, Vocabulary
 from scgenemamba.train import GeneMambaTrainingPlan
 
-from ._constants import (
-    CATEGORICAL_KEY,
-    CONTINUOUS_KEY,
-    GENES,
-    SCALE,
-    SIZE_FACTOR_KEY,
-    VARIABLE_GENES,
-    X_KEY,
-)
-from ._dataset import CellManager
-from ._expression_field import ExpressionField
-from ._fields import BatchField, CategoricalCovariatesField, ContinuousCovariatesField, LabelsField, SizeFactorField
+from ._constants import CATEGORICAL_KEY, CONTINUOUS_KEY, GENE_REPORT, GENES, SCALE, VARIABLE_GENES, X_KEY
 from ._inference import InferenceMixin
 from ._loading import DataSplitter
 from ._module import GeneMambaModule
 from ._presets import resolve_preset
-from ._setup import resolve_likelihood, take_own_uuid
+from ._pretrained import PretrainedMixin
+from ._query import QueryMixin
+from ._setup import register, resolve_likelihood
 from ._training import PlainHistoryRunner, TrainingMixin
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class GeneMambaModel(InferenceMixin, TrainingMixin, BaseModelClass):
+class GeneMambaModel(PretrainedMixin, QueryMixin, InferenceMixin, TrainingMixin, BaseModelClass):
     """GeneMamba: a bidirectional Mamba-2 encoder of rank-ordered gene tokens.
 
     Parameters
@@ -58,7 +48,7 @@ class GeneMambaModel(InferenceMixin, TrainingMixin, BaseModelClass):
     n_latent
         Size of the latent representation.
     n_decoder_genes
-        Most variable genes that the decoder models, at most 4,000.
+        Most variable genes that the decoder models, at most 4,000; 0 for no decoder.
     gene_likelihood
         ``"nb"`` for counts, ``"normal"`` for log-normalised values; ``"auto"`` takes what the data allow.
     mask_rate, masked_weight
@@ -68,6 +58,9 @@ class GeneMambaModel(InferenceMixin, TrainingMixin, BaseModelClass):
     backend
         Implementation of the scan: ``"torch"``, ``"fused"`` or ``"mamba_ssm"``; ``"auto"`` takes the fastest that runs on
         the device of the data. Not saved with the model.
+    architecture
+        Values of a :class:`~scgenemamba.nn.GeneMambaConfig`, instead of the preset and the sizes: that of a pretrained
+        encoder, see :meth:`from_pretrained`.
 
     Examples
     --------
@@ -102,20 +95,23 @@ class GeneMambaModel(InferenceMixin, TrainingMixin, BaseModelClass):
         kl_weight: float = 1.0,
         label_weight: float = 50.0,
         backend: str = "auto",
+        architecture: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(adata, registry)
-        sizes = resolve_preset(preset, n_layers=n_layers, d_model=d_model, max_tokens=max_tokens)
         state = self._state_of(X_KEY)
         self.vocabulary = Vocabulary(state[GENES])
         self.likelihood_ = resolve_likelihood(gene_likelihood, Scale(**state[SCALE]))
-        config = GeneMambaConfig(
-            n_tokens=self.vocabulary.n_tokens + ("cls" in pooling),
-            d_state=d_state,
-            fusion=fusion,
-            pooling=tuple(pooling),
-            n_latent=n_latent,
-            **sizes,
-        )
+        if architecture is None:
+            config = GeneMambaConfig(
+                n_tokens=self.vocabulary.n_tokens + ("cls" in pooling),
+                d_state=d_state,
+                fusion=fusion,
+                pooling=tuple(pooling),
+                n_latent=n_latent,
+                **resolve_preset(preset, n_layers=n_layers, d_model=d_model, max_tokens=max_tokens),
+            )
+        else:
+            config = GeneMambaConfig.from_dict(architecture)
         self.module = self._module_cls(
             config,
             n_decoder_genes=min(n_decoder_genes, len(state[VARIABLE_GENES])),
@@ -131,11 +127,13 @@ class GeneMambaModel(InferenceMixin, TrainingMixin, BaseModelClass):
             backend=backend,
         )
         self.objectives_: list[str] = []
+        # a pretrained encoder has none before it is trained here
+        self.latent_trained_ = True
+        self.gene_report_: dict[str, Any] = state.get(GENE_REPORT, {})
         self._model_summary_string = (
             f"GeneMambaModel with {config.n_layers} layers x {config.d_model}, {config.max_tokens} genes per cell of "
             f"{len(self.vocabulary)}, latent size {config.n_latent}, {self.summary_stats.n_batch} batches, "
-            f"{self.summary_stats.n_labels - 1} labels, decoder of {self.module.objectives['counts'].n_genes} genes "
-            f"({self.likelihood_})"
+            f"{self.summary_stats.n_labels - 1} labels, {self._describe_decoder()}"
         )
         self.init_params_ = self._get_init_params(locals())
         # not part of a saved model: where it is loaded, another back-end may be the best, or the only one
@@ -186,24 +184,8 @@ class GeneMambaModel(InferenceMixin, TrainingMixin, BaseModelClass):
         KeyError
             If a column does not exist.
         """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        take_own_uuid(cls, adata)
-        if batch_key is not None and batch_key not in adata.obs:
-            msg = f"{batch_key} not found in adata.obs (batch_key); it has {list(adata.obs.columns)}."
-            if "source_registry" not in kwargs:
-                raise KeyError(msg)
-        fields: list[BaseAnnDataField] = [
-            BatchField(batch_key),
-            LabelsField(labels_key, unlabeled_category),
-            SizeFactorField(SIZE_FACTOR_KEY, size_factor_key, required=False),
-            CategoricalCovariatesField(CATEGORICAL_KEY, categorical_covariate_keys),
-            ContinuousCovariatesField(CONTINUOUS_KEY, continuous_covariate_keys),
-            # last: the only one that takes long
-            ExpressionField(layer, use_raw, gene_key, batch_key),
-        ]
-        manager = CellManager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
+        manager = register(cls, adata, cls._get_setup_method_args(**locals()), **kwargs)
+        manager.by_user = "source_registry" not in kwargs
 
     @classmethod
     def load(
@@ -221,6 +203,11 @@ class GeneMambaModel(InferenceMixin, TrainingMixin, BaseModelClass):
     def __repr__(self) -> str:
         status = "trained" if self.is_trained_ else "not trained"
         return f"{self._model_summary_string}; {status}"
+
+    def _describe_decoder(self) -> str:
+        if "counts" not in self.module.objectives:
+            return "no decoder"
+        return f"decoder of {self.module.objectives['counts'].n_genes} genes ({self.likelihood_})"
 
     def _state_of(self, key: str) -> dict[str, Any]:
         return self.registry_["field_registries"].get(key, {}).get("state_registry", {})

@@ -21,7 +21,7 @@ class GeneMambaModule(BaseModuleClass):
     config
         Architecture.
     n_decoder_genes, n_batch
-        Size of the decoder's gene set and number of batches.
+        Size of the decoder's gene set (0 for no decoder) and number of batches.
     n_labels
         Number of labels, without the unlabelled category; 0 for no classifier.
     n_cats_per_cov, n_continuous_cov
@@ -59,8 +59,9 @@ class GeneMambaModule(BaseModuleClass):
         self.config = config
         self.half_precision = True
         self.network = GeneMambaNetwork(config, backend)
-        objectives: dict[str, Objective] = {
-            "counts": CountsGivenBatch(
+        objectives: dict[str, Objective] = {}
+        if n_decoder_genes:
+            objectives["counts"] = CountsGivenBatch(
                 config.n_latent,
                 n_decoder_genes,
                 n_batch,
@@ -69,9 +70,9 @@ class GeneMambaModule(BaseModuleClass):
                 likelihood=gene_likelihood,
                 kl_weight=kl_weight,
             )
-        }
         if masked_weight > 0:
-            head = TokenHead(config.d_model, config.n_tokens, tied=self.network.encoder.embeddings.weight)
+            tied = self.network.encoder.embeddings.weight if config.tied_head else None
+            head = TokenHead(config.d_model, config.n_tokens, tied=tied)
             objectives["masked_genes"] = MaskedGenes(head, mask_rate=mask_rate, weight=masked_weight)
         if n_labels:
             # labels must not change the random numbers that everything else starts from

@@ -1,8 +1,8 @@
-"""Decisions at setup that depend on the data."""
+"""Registering an AnnData, and decisions that depend on it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scvi.data import AnnDataManager
 from scvi.data._utils import _assign_adata_uuid
@@ -10,8 +10,59 @@ from scvi.model.base import BaseModelClass
 
 from scgenemamba.tokens import Scale
 
+from ._constants import CATEGORICAL_KEY, CONTINUOUS_KEY, SIZE_FACTOR_KEY
+from ._dataset import CellManager
+from ._expression_field import ExpressionField
+from ._fields import BatchField, CategoricalCovariatesField, ContinuousCovariatesField, LabelsField, SizeFactorField
+
 if TYPE_CHECKING:
     from anndata import AnnData
+    from scvi.data.fields import BaseAnnDataField
+
+    from ._reference import GeneReference
+
+
+def register(
+    cls: type[BaseModelClass],
+    adata: AnnData,
+    setup_method_args: dict[str, Any],
+    reference: GeneReference | None = None,
+    **kwargs: Any,
+) -> CellManager:
+    """Register an AnnData with a model class.
+
+    Parameters
+    ----------
+    cls
+        The model class.
+    adata
+        Cells.
+    setup_method_args
+        What ``setup_anndata`` was called with, as scvi-tools keeps it.
+    reference
+        Pretrained model whose genes and factors are taken.
+    **kwargs
+        Of :meth:`scvi.data.AnnDataManager.register_fields`.
+    """
+    asked = setup_method_args["setup_args"]
+    take_own_uuid(cls, adata)
+    batch_key = asked["batch_key"]
+    if batch_key is not None and batch_key not in adata.obs and "source_registry" not in kwargs:
+        msg = f"{batch_key} not found in adata.obs (batch_key); it has {list(adata.obs.columns)}."
+        raise KeyError(msg)
+    fields: list[BaseAnnDataField] = [
+        BatchField(batch_key),
+        LabelsField(asked["labels_key"], asked["unlabeled_category"]),
+        SizeFactorField(SIZE_FACTOR_KEY, asked["size_factor_key"], required=False),
+        CategoricalCovariatesField(CATEGORICAL_KEY, asked["categorical_covariate_keys"]),
+        ContinuousCovariatesField(CONTINUOUS_KEY, asked["continuous_covariate_keys"]),
+        # last: the only one that takes long
+        ExpressionField(asked["layer"], asked["use_raw"], asked["gene_key"], batch_key, reference),
+    ]
+    manager = CellManager(fields=fields, setup_method_args=setup_method_args)
+    manager.register_fields(adata, **kwargs)
+    cls.register_manager(manager)
+    return manager
 
 
 def resolve_likelihood(asked: str, scale: Scale) -> Literal["nb", "normal"]:

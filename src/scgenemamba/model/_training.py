@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from scgenemamba._logging import logger
 from scgenemamba.train import TrainingDuration
 
 from ._constants import BATCH_KEY
+from ._fine_tuning import partly_frozen
 from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
 from ._source import spread
 from ._validate import name_some
@@ -90,6 +92,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     history_: Any
     likelihood_: str
     objectives_: list[str]
+    latent_trained_: bool
+    _plan_defaults: MappingProxyType[str, Any] | dict[str, Any] = MappingProxyType({})
     _state_of: Callable[[str], dict[str, Any]]
 
     @devices_dsp.dedent
@@ -105,6 +109,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         batch_size: int | Literal["auto"] = "auto",
         early_stopping: bool = False,
         supervised: bool | None = None,
+        n_frozen_layers: int | Literal["all"] = 0,
+        peft_config: Any = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
         plan_config: Any = None,
         plan_kwargs: Any = None,
@@ -133,9 +139,16 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         supervised
             ``True`` lets the labels shape the embedding; ``False`` trains the classifier on an embedding that is
             exactly the one without labels; ``None`` is ``True`` where labels are registered.
+        n_frozen_layers
+            Layers of the encoder, from the input on, that keep their weights, and with any the embeddings; ``"all"``
+            trains the heads alone.
+        peft_config
+            A :class:`peft.LoraConfig`: train low-rank updates of the encoder's input projections instead of its weights; they
+            are merged into them in the end. Needs ``scgenemamba[peft]``.
         datasplitter_kwargs, plan_config, plan_kwargs, trainer_config, **trainer_kwargs
             Passed on to :class:`~scvi.dataloaders.DataSplitter`, to
-            :class:`~scgenemamba.train.GeneMambaTrainingPlan` and to :class:`~scvi.train.Trainer`.
+            :class:`~scgenemamba.train.GeneMambaTrainingPlan` and to :class:`~scvi.train.Trainer`. To fine-tune with
+            learning rates that fall from layer to layer: ``plan_kwargs={"layer_decay": 0.9}``.
         datamodule
             Source of ragged batches, instead of the registered AnnData.
 
@@ -163,8 +176,15 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         # a model that was trained or loaded before is in evaluation mode, and Lightning leaves it there
         self.module.train()
-        plan_kwargs = {"seed": int(settings.seed or 0), **(plan_kwargs or {})}
-        with out_of_memory_advice(f"Training with batch_size={batch_size}", SMALLER_TRAINING):
+        if not any(parameter.requires_grad for parameter in self.module.parameters()):
+            msg = "There is nothing to train: all weights are frozen, and the query has no new batches. Embed and predict right away."
+            raise ValueError(msg)
+        plan_kwargs = {"seed": int(settings.seed or 0), **self._plan_defaults, **(plan_kwargs or {})}
+        encoder = self.module.network.encoder
+        with (
+            partly_frozen(encoder, n_frozen_layers, peft_config),
+            out_of_memory_advice(f"Training with batch_size={batch_size}", SMALLER_TRAINING),
+        ):
             super().train(
                 max_epochs=max_epochs,
                 accelerator=accelerator,
@@ -182,6 +202,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 trainer_config=trainer_config,
                 **trainer_kwargs,
             )
+        # masked genes alone do not reach it
+        self.latent_trained_ = self.latent_trained_ or any(
+            o.name != "masked genes" for o in self._objectives().values()
+        )
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:

@@ -28,7 +28,7 @@ def name_some(names: Any, limit: int = 5) -> str:
 
 
 def gene_names(var: pd.DataFrame, gene_key: str | None) -> npt.NDArray[np.object_]:
-    """Identifier of each feature, ``""`` for features that are not genes.
+    """Name of each feature, ``""`` for features that are not genes.
 
     Raises
     ------
@@ -38,7 +38,8 @@ def gene_names(var: pd.DataFrame, gene_key: str | None) -> npt.NDArray[np.object
     if gene_key is not None and gene_key not in var:
         msg = f"Column {gene_key!r} (gene_key) not found in var; it has {list(var.columns)}."
         raise ValueError(msg)
-    names = canonical_identifiers(var.index if gene_key is None else var[gene_key])
+    column = var.index if gene_key is None else var[gene_key]
+    names = np.array(["" if pd.isna(name) else str(name).strip() for name in column], dtype=object)
     if "feature_types" in var:
         other = (var["feature_types"].astype(str) != "Gene Expression").to_numpy()
         if other.any():
@@ -53,7 +54,8 @@ def gene_names(var: pd.DataFrame, gene_key: str | None) -> npt.NDArray[np.object
 
 def report_duplicates(names: npt.NDArray[np.object_]) -> None:
     """Say which gene names occur in several columns."""
-    values, counts = np.unique(names[names != ""].astype(str), return_counts=True)
+    identifiers = canonical_identifiers(names)
+    values, counts = np.unique(identifiers[identifiers != ""].astype(str), return_counts=True)
     if (counts > 1).any():
         repeated = values[counts > 1]
         logger.info(

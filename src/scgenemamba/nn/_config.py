@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 Fusion = Literal["mean", "sum", "gate", "concat", "alternate"]
 Pool = Literal["mean", "max", "cls"]
+Flip = Literal["masked", "full"]
 
 _POSITIVE = (
     "n_tokens",
@@ -22,7 +23,7 @@ _POSITIVE = (
     "max_tokens",
     "n_latent",
 )
-_SWITCHES = ("pre_norm", "shared_aggregator")
+_SWITCHES = ("pre_norm", "shared_aggregator", "tied_head")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class GeneMambaConfig:
         Normalise the input of each layer. Published weights were trained without it.
     shared_aggregator
         One matrix of ``"gate"`` or ``"concat"`` for all layers, as in the published weights.
+    tied_head
+        The head over the vocabulary uses the embedding table. That of published weights is a table of its own.
+    flip
+        ``"masked"`` reverses the tokens of each cell. ``"full"`` fills each cell up to ``max_tokens`` with ``[PAD]`` and
+        reads those as tokens, as the public code does: for parity only, since embeddings then depend on the padding.
     pooling
         Poolings of a cell's hidden states, joined end to end: any of ``"mean"``, ``"max"``, ``"cls"``.
     max_tokens
@@ -73,6 +79,8 @@ class GeneMambaConfig:
     fusion: Fusion = "mean"
     pre_norm: bool = True
     shared_aggregator: bool = False
+    tied_head: bool = True
+    flip: Flip = "masked"
     pooling: tuple[str, ...] = ("mean", "max")
     max_tokens: int = 512
     n_latent: int = 32
@@ -89,6 +97,9 @@ class GeneMambaConfig:
             raise ValueError(msg)
         if self.fusion not in get_args(Fusion):
             msg = f"Unknown fusion {self.fusion!r}; choose one of {list(get_args(Fusion))}."
+            raise ValueError(msg)
+        if self.flip not in get_args(Flip):
+            msg = f"Unknown flip {self.flip!r}; choose one of {list(get_args(Flip))}."
             raise ValueError(msg)
         # JSON has no tuples
         object.__setattr__(self, "pooling", _checked_pooling(self.pooling))

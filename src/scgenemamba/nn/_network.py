@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ._config import GeneMambaConfig
 
 
+# of published vocabularies, and of ours
+_PAD = 1
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """What the network knows of a batch of cells.
@@ -82,10 +86,26 @@ class GeneMambaNetwork(nn.Module):
         keep = None if masked is None else ~masked
         if self.config.use_cls:
             tokens, cu_seqlens, masked, keep = self._prepend_cls(tokens, cu_seqlens, masked)
-        hidden = self.encoder(tokens, cu_seqlens, masked)
+        hidden = self._hidden(tokens, cu_seqlens, masked)
         pooled = self.pooling(hidden, cu_seqlens, keep)
         mean, variance = self.latent(pooled)
         return Encoded(hidden, tokens, cu_seqlens, masked, pooled, mean, variance)
+
+    def _hidden(self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
+        if self.config.flip == "masked":
+            return self.encoder(tokens, cu_seqlens, masked)
+        # the padding is read as well, then left out
+        length = self.config.max_tokens + self.config.use_cls
+        cell = cell_of_token(cu_seqlens)
+        place = cell * length + torch.arange(len(tokens), device=tokens.device) - cu_seqlens[cell]
+        bounds = torch.arange(len(cu_seqlens), device=tokens.device) * length
+        filled = tokens.new_full((int(bounds[-1]),), _PAD)
+        filled[place] = tokens
+        if masked is not None:
+            hidden = torch.zeros_like(filled, dtype=torch.bool)
+            hidden[place] = masked
+            masked = hidden
+        return self.encoder(filled, bounds, masked)[place]
 
     def _prepend_cls(
         self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None

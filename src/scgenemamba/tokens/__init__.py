@@ -2,23 +2,38 @@
 
 from ._collate import CellBatch, to_tensors
 from ._expression import Scale, check_values, counts_from, infer_scale
+from ._factors import read_factors
+from ._gene_map import GeneMap, map_genes
+from ._gene_report import GeneReport, check_coverage
 from ._genes import canonical_identifiers
 from ._medians import nonzero_medians
+from ._official import official_downstream
+from ._species import guess_species
 from ._tokenizer import RankedCells, RankTokenizer
+from ._tokenizer_json import read_tokenizer_json, write_tokenizer_json
 from ._vocabulary import Vocabulary, to_token_space, values_of
 
 __all__ = [
     "CellBatch",
+    "GeneMap",
+    "GeneReport",
     "RankTokenizer",
     "RankedCells",
     "Scale",
     "Vocabulary",
     "canonical_identifiers",
+    "check_coverage",
     "check_values",
     "counts_from",
+    "guess_species",
     "infer_scale",
+    "map_genes",
     "nonzero_medians",
+    "official_downstream",
+    "read_factors",
+    "read_tokenizer_json",
     "to_tensors",
     "to_token_space",
     "values_of",
+    "write_tokenizer_json",
 ]

@@ -58,9 +58,11 @@ class CountsGivenBatch(Objective):
         self.likelihood = likelihood
         self.kl_weight = kl_weight
         self.weight = weight
-        self.n_genes = n_genes
+        self.n_genes, self.n_batch = n_genes, n_batch
+        # columns of its first layer before those of the batches
+        self.decoder_inputs = n_latent + n_continuous_cov
         self.decoder = DecoderSCVI(
-            n_latent + n_continuous_cov,
+            self.decoder_inputs,
             n_genes,
             n_cat_list=[n_batch, *n_cats_per_cov],
             n_layers=1,

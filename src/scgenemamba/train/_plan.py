@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from scgenemamba.nn import Encoded
     from scgenemamba.tokens import CellBatch
+
+
+_ENCODER = "network.encoder."
 
 
 class TrainableModule(Protocol):
@@ -53,6 +57,9 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         Largest gradient norm.
     seed
         Seed of the random masks.
+    layer_decay
+        Each layer of the encoder learns by this factor slower than the one above it, the embeddings slowest; for
+        fine-tuning pretrained weights, such as 0.9.
     """
 
     def __init__(
@@ -64,7 +71,11 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         warmup_fraction: float = 0.05,
         gradient_clip: float = 1.0,
         seed: int = 0,
+        layer_decay: float = 1.0,
     ) -> None:
+        if not 0 < layer_decay <= 1:
+            msg = f"layer_decay must be above 0 and at most 1, got {layer_decay!r}."
+            raise ValueError(msg)
         super().__init__()
         self.module: Any = module
         self.lr = lr
@@ -72,6 +83,7 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         self.warmup_fraction = warmup_fraction
         self.gradient_clip = gradient_clip
         self.seed = seed
+        self.layer_decay = layer_decay
 
     def losses(self, batch: CellBatch, random: CellRandom) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Named losses of a batch, and the sum of those that train the encoder."""
@@ -112,12 +124,14 @@ class GeneMambaTrainingPlan(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with linear warm-up and cosine decay, stepped every batch."""
-        parameters = [p for p in self.module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        n_layers = self.module.config.n_layers
+        groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in self.module.named_parameters():
+            if parameter.requires_grad:
+                lr = self.lr * self.layer_decay ** _layers_above(name, n_layers)
+                groups[lr, self.weight_decay if parameter.ndim >= 2 else 0.0].append(parameter)
+        options = [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
+        optimizer = torch.optim.AdamW(options, lr=self.lr)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -139,3 +153,13 @@ class GeneMambaTrainingPlan(pl.LightningModule):
 
     def _clip(self, parameters: Iterable[nn.Parameter]) -> None:
         nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], self.gradient_clip)
+
+
+def _layers_above(name: str, n_layers: int) -> int:
+    """Layers of the encoder between a parameter and the heads."""
+    if not name.startswith(_ENCODER):
+        return 0
+    part = name.removeprefix(_ENCODER).split(".")
+    if part[0] == "layers":
+        return n_layers - int(part[1])
+    return n_layers + 1 if part[0] in ("embeddings", "mask_embedding") else 0

@@ -1,0 +1,76 @@
+"""What is in a checkpoint, without making a model of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ._info import _table
+
+if TYPE_CHECKING:
+    from scgenemamba.model._checkpoint import Checkpoint
+
+# of the published sizes with fusion "mean": parameters
+_PUBLISHED = {
+    (24, 512): 65_744_338,
+    (24, 768): 127_055_122,
+    (48, 512): 105_426_514,
+    (48, 768): 215_029_522,
+}
+_PUBLISHED_TOKENS = 25_426
+
+
+def run_checkpoint_info(
+    source: str, *, subfolder: str | None = None, revision: str | None = None, local_files_only: bool = False
+) -> None:
+    """Print what a checkpoint holds, and where it differs from what the published GeneMamba should be."""
+    from scgenemamba.model._checkpoint import fetch, is_native, read_native, read_published
+
+    folder = fetch(source, subfolder=subfolder, revision=revision, local_files_only=local_files_only)
+    checkpoint = read_native(folder) if is_native(folder) else read_published(folder)
+    lines = [f"Checkpoint {source}", *_table(_rows(checkpoint)), "", "Differences from expectation"]
+    found = _differences(checkpoint)
+    lines += [f"  - {line}" for line in found] or ["  none"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    config, report = checkpoint.config, checkpoint.report
+    tensors = [*checkpoint.encoder.values(), *checkpoint.head.values()]
+    genes = checkpoint.vocabulary.genes
+    told = checkpoint.preprocessing.factors_source or "none in the checkpoint"
+    return [
+        ("format", report.format),
+        ("files", f"{', '.join(report.files)} ({report.n_bytes / 1e6:.1f} MB)"),
+        ("key prefix", report.prefix or "none"),
+        ("layers x width", f"{config.n_layers} x {config.d_model}, state {config.d_state}, {config.n_heads} heads"),
+        ("parameters", f"{sum(t.numel() for t in tensors):,} in encoder and head"),
+        ("fusion", f"{report.fusion} ({report.fusion_reason})"),
+        ("mixers", "trained" if report.mixer_trained else "never trained: all D and norm weights are exactly 1"),
+        ("head", "over the vocabulary" if report.has_head else "none"),
+        ("[CLS]", "has a row" if report.has_cls else "has no row"),
+        ("classes", str(report.n_classes) if report.n_classes else "no classifier"),
+        ("genes", f"{len(genes):,}: {', '.join(map(str, genes[:3]))}, ..."),
+        ("rank factors", told),
+    ]
+
+
+def _differences(checkpoint: Checkpoint) -> list[str]:
+    config, report = checkpoint.config, checkpoint.report
+    found = [*report.disagreements]
+    found += [f"tensor not used: {name}" for name in report.unused]
+    found += [f"tensor missing: {name}" for name in report.missing]
+    if report.format == "scgenemamba":
+        return found
+    if not report.mixer_trained:
+        found.append("the mixers never received a gradient, as when the public code returns its input unchanged")
+    if config.n_tokens - report.has_cls != _PUBLISHED_TOKENS:
+        found.append(f"{config.n_tokens:,} rows of the embedding table instead of {_PUBLISHED_TOKENS:,}")
+    expected = _PUBLISHED.get((config.n_layers, config.d_model))
+    if expected is None:
+        found.append(f"{config.n_layers} layers x {config.d_model} is none of the published sizes")
+    elif report.fusion == "mean" and report.has_head and not report.has_cls:
+        n = sum(t.numel() for t in [*checkpoint.encoder.values(), *checkpoint.head.values()])
+        if n != expected:
+            found.append(f"{n:,} parameters instead of {expected:,}")
+    return found

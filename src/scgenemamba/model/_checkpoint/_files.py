@@ -1,0 +1,250 @@
+"""Finding the files of a checkpoint and reading them, trusting nothing that they say."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from scgenemamba._logging import logger
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+# of the files named here only these are ever fetched or read
+_PATTERNS = ("*.safetensors", "*.json", "*.md")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_LARGEST_JSON = 64 * 2**20
+_LARGEST_HEADER = 32 * 2**20
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*\.safetensors")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
+
+
+def fetch(
+    source: str | Path, *, subfolder: str | None = None, revision: str | None = None, local_files_only: bool = False
+) -> Path:
+    """Folder of a checkpoint, fetched from the Hugging Face hub where it is not one of this machine.
+
+    Parameters
+    ----------
+    source
+        A folder, or a repository ``"owner/name"``.
+    subfolder
+        Folder within it.
+    revision
+        Branch, tag or commit of the repository.
+    local_files_only
+        Take a repository from the cache, and never from the network.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, repository or subfolder.
+    ConnectionError
+        If the repository is not in the cache and cannot be reached.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if folder.exists() or not _REPOSITORY.fullmatch(str(source)):
+            msg = f"{str(source)!r} is neither a folder nor a repository 'owner/name' of the Hugging Face hub."
+            raise FileNotFoundError(msg)
+        folder = _download(str(source), subfolder, revision, local_files_only)
+    if subfolder is None:
+        return folder
+    inside = (folder / subfolder).resolve()
+    if not inside.is_relative_to(folder.resolve()) or not inside.is_dir():
+        folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        msg = f"Subfolder {subfolder!r} not found in {source}; it has {folders or 'none'}."
+        raise FileNotFoundError(msg)
+    return folder / subfolder
+
+
+def _download(repository: str, subfolder: str | None, revision: str | None, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    patterns = [f"{subfolder}/{pattern}" for pattern in _PATTERNS] if subfolder else list(_PATTERNS)
+    options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns}
+    options["ignore_patterns"] = None if subfolder else ["*/*"]
+    logger.info(f"Fetching {repository} from the Hugging Face hub (only safetensors and JSON).")
+    try:
+        return Path(snapshot_download(repository, local_files_only=local_files_only, **options))
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        msg = f"Repository {repository!r} (revision {revision or 'main'}) not found, or it is private: log in with `hf auth login`."
+        raise FileNotFoundError(msg) from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        asked = "and `local_files_only=True`" if local_files_only else "and the hub cannot be reached"
+        msg = f"{repository!r} is not in the cache {asked}. Fetch it where there is a network, or give a folder. ({type(error).__name__})"
+        raise ConnectionError(msg) from error
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or too large to be what it should.
+    """
+    if path.stat().st_size > _LARGEST_JSON:
+        msg = f"{path.name} has {path.stat().st_size / 2**20:.0f} MB, more than any file of its kind."
+        raise ValueError(msg)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        msg = f"{path.name} is no valid JSON: {error}"
+        raise ValueError(msg) from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Content of a JSON file that must be an object."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        msg = f"{path.name} must hold a JSON object, not {type(content).__name__}."
+        raise ValueError(msg)
+    return content
+
+
+class WeightFiles:
+    """Tensors of one or several safetensors files.
+
+    Shapes and types are known from the start; the values are read when they are asked for, one tensor at a time.
+
+    Parameters
+    ----------
+    folder
+        Holds ``model.safetensors``, or ``model.safetensors.index.json`` and the files it names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no weights.
+    ValueError
+        If a file is broken, or the index names anything but files beside it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = _weight_paths(folder)
+        self.n_bytes = sum(path.stat().st_size for path in self.paths)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._path_of: dict[str, Path] = {}
+        for path in self.paths:
+            for name, shape in _checked_header(path).items():
+                if name in self.shapes:
+                    msg = f"Tensor {name!r} is in both {self._path_of[name].name} and {path.name}."
+                    raise ValueError(msg)
+                self.shapes[name], self._path_of[name] = shape, path
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def tensors(self, names: dict[str, str]) -> dict[str, torch.Tensor]:
+        """Values of some tensors under new names.
+
+        Parameters
+        ----------
+        names
+            New name of each tensor to read.
+
+        Returns
+        -------
+        Tensors of float32 (or better), by new name.
+
+        Raises
+        ------
+        ValueError
+            If a tensor is no floating point one, or holds NaN or infinite values.
+        """
+        found = {}
+        for path in self.paths:
+            with _opened(path) as file:
+                for old, new in names.items():
+                    if self._path_of[old] == path:
+                        found[new] = _checked(old, _read(file, old, path))
+        return {new: found[new] for new in names.values()}
+
+
+def _weight_paths(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        return _sharded(folder)
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        msg = f"{folder} holds pickled weights only ({', '.join(pickles)}), which can run code and are not read. Ask for safetensors."
+        raise FileNotFoundError(msg)
+    msg = f"{folder} holds no {WEIGHTS}. If the weights are in a folder of it, name that: `subfolder=`."
+    raise FileNotFoundError(msg)
+
+
+def _sharded(folder: Path) -> list[Path]:
+    weight_map = read_json_object(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        msg = f"{INDEX} has no 'weight_map' of tensors to files."
+        raise ValueError(msg)
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if not _PLAIN_NAME.fullmatch(name):
+            msg = f"{INDEX} names {name!r}: only safetensors files beside it are read."
+            raise ValueError(msg)
+        if not (folder / name).is_file():
+            msg = f"{INDEX} names {name!r}, which is not there: the download is incomplete."
+            raise FileNotFoundError(msg)
+    paths = [folder / name for name in names]
+    there = {tensor for path in paths for tensor in _checked_header(path)}
+    if lost := sorted(set(map(str, weight_map)) - there):
+        msg = (
+            f"{INDEX} promises tensors that no file holds: {', '.join(lost[:5])}{' and more' if len(lost) > 5 else ''}."
+        )
+        raise ValueError(msg)
+    return paths
+
+
+def _checked_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of a file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > size - 8:
+        msg = f"{path.name} is no safetensors file, or it is cut off ({size} bytes)."
+        raise ValueError(msg)
+    if length > _LARGEST_HEADER:
+        msg = f"The header of {path.name} claims {length / 2**20:.0f} MB, more than any real one."
+        raise ValueError(msg)
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, ValueError, OSError) as error:
+        msg = f"{path.name} is no valid safetensors file, or it is cut off: {error}"
+        raise ValueError(msg) from error
+
+
+def _read(file: Any, name: str, path: Path) -> torch.Tensor:
+    try:
+        return file.get_tensor(name)
+    except SafetensorError as error:
+        msg = f"Tensor {name!r} of {path.name} cannot be read: {error}"
+        raise ValueError(msg) from error
+
+
+def _checked(name: str, values: torch.Tensor) -> torch.Tensor:
+    if not values.is_floating_point():
+        msg = f"Tensor {name!r} holds {values.dtype}, not floating point numbers."
+        raise ValueError(msg)
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    if not bool(values.isfinite().all()):
+        msg = f"Tensor {name!r} holds NaN or infinite values: the file is broken, or its training diverged."
+        raise ValueError(msg)
+    return values

@@ -1,0 +1,164 @@
+"""Our own format: weights as safetensors, everything else as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+
+from scgenemamba.model._constants import FACTORS_SOURCE, GENES, MEDIANS, RANK_MODE, VARIABLE_GENES, X_KEY
+from scgenemamba.nn import GeneMambaConfig
+from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
+
+from ._contents import RANK_MODES, Checkpoint, LoadReport, Preprocessing
+from ._files import CONFIG, TOKENIZER, WEIGHTS, WeightFiles, read_json_object
+from ._plain import from_plain, to_plain
+
+FORMAT, VERSION = "scgenemamba", 1
+PREPROCESSING = "preprocessing.safetensors"
+
+_ENCODER = "network.encoder."
+_TIED = "objectives.masked_genes.head.weight"
+_NEEDED = ("architecture", "init", "registry", "attributes")
+
+
+def is_native(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint in our format."""
+    return (folder / CONFIG).is_file() and read_json_object(folder / CONFIG).get("format") == FORMAT
+
+
+def write_native(
+    folder: Path,
+    *,
+    config: GeneMambaConfig,
+    state: Mapping[str, torch.Tensor],
+    registry: Mapping[str, Any],
+    init: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> None:
+    """Write a model.
+
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    config
+        Architecture.
+    state
+        Parameters and buffers of the whole module.
+    registry, init, attributes
+        scvi-tools' registry, arguments of the model, and its attributes worth keeping.
+    versions
+        Versions of what it was made with.
+    """
+    fields = dict(registry["field_registries"])
+    expression = {**fields[X_KEY], "state_registry": dict(fields[X_KEY]["state_registry"])}
+    arrays = expression["state_registry"]
+    fields[X_KEY] = expression
+    vocabulary = Vocabulary(arrays.pop(GENES))
+    # names of the training data's columns: they are matched anew
+    arrays.pop("column_names", None)
+    saved = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "architecture": config.to_dict(),
+        "init": to_plain(dict(init), "init"),
+        "attributes": to_plain(dict(attributes), "attributes"),
+        "versions": dict(versions),
+    }
+    preprocessing: dict[str, np.ndarray] = {
+        MEDIANS: np.asarray(arrays.pop(MEDIANS), dtype=np.float64),
+        VARIABLE_GENES: np.asarray(arrays.pop(VARIABLE_GENES), dtype=np.int32),
+    }
+    saved["registry"] = to_plain({**registry, "field_registries": fields}, "registry")
+    folder.mkdir(parents=True, exist_ok=True)
+    tied = config.tied_head and _TIED in state
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items() if not (tied and name == _TIED)}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_arrays(preprocessing, folder / PREPROCESSING)
+    write_tokenizer_json(folder / TOKENIZER, vocabulary)
+    (folder / CONFIG).write_text(json.dumps(saved, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_native(folder: Path) -> Checkpoint:
+    """Read what :func:`write_native` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is broken, or was written by a later version.
+    """
+    saved = read_json_object(folder / CONFIG)
+    if saved.get("format_version") != VERSION:
+        msg = f"{CONFIG} has format version {saved.get('format_version')}, this version reads {VERSION}: update scgenemamba."
+        raise ValueError(msg)
+    if lost := [key for key in _NEEDED if not isinstance(saved.get(key), dict)]:
+        msg = f"{CONFIG} lacks {', '.join(lost)}."
+        raise ValueError(msg)
+    for name in (TOKENIZER, PREPROCESSING):
+        if not (folder / name).is_file():
+            msg = f"{folder} holds no {name}: the checkpoint is incomplete."
+            raise FileNotFoundError(msg)
+    config = GeneMambaConfig.from_dict(saved["architecture"])
+    vocabulary = read_tokenizer_json(folder / TOKENIZER)
+    registry = from_plain(saved["registry"])
+    state = _expression_state(registry)
+    arrays = _read_arrays(folder / PREPROCESSING, vocabulary)
+    state |= {GENES: vocabulary.genes, "column_names": vocabulary.genes, **arrays}
+    files = WeightFiles(folder)
+    tensors = files.tensors({name: name for name in files})
+    if (
+        config.tied_head
+        and f"{_ENCODER}embeddings.weight" in tensors
+        and "objectives.masked_genes.head.bias" in tensors
+    ):
+        tensors[_TIED] = tensors[f"{_ENCODER}embeddings.weight"]
+    report = LoadReport(FORMAT, [path.name for path in files.paths], files.n_bytes, fusion=config.fusion)
+    report.fusion_reason = "said by config.json"
+    report.has_cls, report.has_head = config.use_cls, _TIED in tensors
+    encoder = {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
+    kept = {"state": tensors, "registry": registry, "init": from_plain(saved["init"])}
+    kept |= {"attributes": from_plain(saved["attributes"]), "versions": saved.get("versions", {})}
+    mode = state.get(RANK_MODE, "median")
+    preprocessing = Preprocessing(mode, arrays[MEDIANS], str(state.get(FACTORS_SOURCE, "")))
+    head = {"weight": tensors[_TIED], "bias": tensors["objectives.masked_genes.head.bias"]} if report.has_head else {}
+    return Checkpoint(config, vocabulary, preprocessing, encoder, report, head=head, saved=kept)
+
+
+def _expression_state(registry: dict[str, Any]) -> dict[str, Any]:
+    try:
+        state = registry["field_registries"][X_KEY]["state_registry"]
+    except (KeyError, TypeError) as error:
+        msg = f"The registry in {CONFIG} has no entry of the expression values."
+        raise ValueError(msg) from error
+    if state.get(RANK_MODE, "median") not in RANK_MODES:
+        msg = f"Unknown rank mode {state[RANK_MODE]!r} in {CONFIG}."
+        raise ValueError(msg)
+    return state
+
+
+def _read_arrays(path: Path, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
+    try:
+        arrays = load_arrays(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        msg = f"{path.name} is no valid safetensors file: {error}"
+        raise ValueError(msg) from error
+    if set(arrays) != {MEDIANS, VARIABLE_GENES} or arrays[MEDIANS].shape != (len(vocabulary),):
+        msg = f"{path.name} must hold {MEDIANS!r}, one per gene of {TOKENIZER}, and {VARIABLE_GENES!r}."
+        raise ValueError(msg)
+    chosen = arrays[VARIABLE_GENES]
+    if chosen.ndim != 1 or ((chosen < Vocabulary.FIRST_GENE) | (chosen >= vocabulary.n_tokens)).any():
+        msg = f"{VARIABLE_GENES!r} of {path.name} holds ids of no gene."
+        raise ValueError(msg)
+    return arrays

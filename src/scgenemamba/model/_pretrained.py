@@ -1,0 +1,379 @@
+"""Models from checkpoints, and checkpoints from models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+
+from scgenemamba._logging import logger
+from scgenemamba.nn import GeneMambaConfig
+from scgenemamba.tokens import read_factors
+
+from ._card import model_card
+from ._checkpoint import (
+    Checkpoint,
+    Preprocessing,
+    fetch,
+    is_native,
+    read_native,
+    read_published,
+    write_native,
+    write_published,
+)
+from ._checkpoint._contents import RANK_MODES
+from ._constants import MEDIANS, X_KEY
+from ._reference import GeneReference, are_missing, estimate_factors
+from ._registration import is_set_up, register_first, register_to, registry_without_data
+from ._scale import warn
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+# attributes that a checkpoint of ours keeps
+_KEPT = ("is_trained_", "history_", "objectives_", "likelihood_", "latent_trained_", "representation_")
+_PACKAGES = ("scgenemamba", "torch", "scvi-tools", "anndata", "numpy")
+
+
+class PretrainedMixin:
+    """Pretrained weights; mixed into :class:`~scgenemamba.GeneMambaModel`."""
+
+    # supplied by the model
+    module: Any
+    adata: Any
+    vocabulary: Any
+    registry_: dict[str, Any]
+    init_params_: dict[str, Any]
+    gene_report_: dict[str, Any]
+    latent_trained_: bool
+    is_trained_: bool
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        adata: AnnData | None = None,
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        fusion: Literal["mean", "sum", "gate", "concat"] | None = None,
+        pooling: str | tuple[str, ...] = "mean",
+        rank_mode: Literal["median", "raw", "official_downstream"] = "median",
+        gene_medians: str | Path | Mapping[str, float] | None = None,
+        flip: Literal["masked", "full"] = "masked",
+        max_tokens: int | None = None,
+        min_counts_share: float = 0.5,
+        layer: str | None = None,
+        gene_key: str | None = None,
+        backend: str = "auto",
+        **model_kwargs: Any,
+    ) -> Self:
+        """Model with pretrained weights, of a published GeneMamba or of :meth:`save_pretrained`.
+
+        Only safetensors and JSON are read; nothing in a checkpoint is executed.
+
+        Parameters
+        ----------
+        source
+            Folder, or repository ``"owner/name"`` of the Hugging Face hub.
+        adata
+            Cells. Set up before with :meth:`setup_anndata`, they keep their batches and labels, and get a decoder and a
+            classifier of their own, to be trained; otherwise they are embedded (and annotated) as they are. ``None``
+            takes the first AnnData that a method is given. Genes are matched by name: Ensembl ids with or without
+            version, current, previous and alias symbols; :attr:`gene_report_` says how.
+        subfolder, revision, local_files_only
+            Folder within the source; branch, tag or commit; and whether to stay off the network.
+        fusion
+            How the directions of a published encoder are joined. ``None``: ``"mean"``, or where there is an aggregator
+            what ``config.json`` says, or ``"gate"``.
+        pooling
+            What summarises a cell's hidden states: any of ``"mean"``, ``"max"``, ``"cls"``.
+        rank_mode
+            ``"median"`` divides by the genes' medians, ``"raw"`` ranks the counts themselves, ``"official_downstream"``
+            also keeps zeros and unknown genes, as the public code does (for parity only).
+        gene_medians
+            Median of each gene: a table (TSV, CSV, parquet), JSON, a pickled dictionary (read without running it), or a
+            mapping. ``None`` estimates them from the first AnnData.
+        flip
+            ``"full"`` reverses padding as well, as the public code does (for parity only).
+        max_tokens
+            Genes read per cell, ``None`` for those of the checkpoint.
+        min_counts_share
+            Share of the counts that must belong to known genes, else an error.
+        layer, gene_key
+            Where values and gene names are, as in :meth:`setup_anndata`, for an AnnData that was not set up.
+        backend
+            As for the model.
+        **model_kwargs
+            Arguments of the model, such as ``n_latent`` or ``mask_rate``, for published weights or new cells.
+
+        Raises
+        ------
+        FileNotFoundError, ConnectionError
+            If the checkpoint is not there, or cannot be fetched.
+        ValueError
+            If it is broken, does not fit the arguments, or the data have too few of its genes.
+        """
+        folder = fetch(source, subfolder=subfolder, revision=revision, local_files_only=local_files_only)
+        pooling = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+        if rank_mode not in RANK_MODES:
+            msg = f"Unknown rank_mode {rank_mode!r}; choose one of {list(RANK_MODES)}."
+            raise ValueError(msg)
+        setup = {"layer": layer, "gene_key": gene_key}
+        if is_native(folder):
+            checkpoint = read_native(folder)
+            asked = {"fusion": fusion, "pooling": pooling, "flip": flip, "max_tokens": max_tokens}
+            _refuse_changes(checkpoint, {**asked, "rank_mode": rank_mode, "gene_medians": gene_medians})
+            if adata is None or not is_set_up(cls, adata):
+                return cls._restore(checkpoint, adata, min_counts_share, setup, backend)
+        else:
+            checkpoint = read_published(folder, fusion=fusion, pooling=pooling, flip=flip, max_tokens=max_tokens)
+            factors = None if gene_medians is None else read_factors(gene_medians, checkpoint.vocabulary)
+            told = "" if factors is None else _describe(gene_medians)
+            checkpoint.preprocessing = Preprocessing(rank_mode, factors, told)
+            _say(checkpoint)
+        reference = GeneReference(checkpoint.vocabulary, checkpoint.preprocessing, min_counts_share)
+        return cls._fresh(checkpoint, adata, reference, setup, {"backend": backend, **model_kwargs})
+
+    @classmethod
+    def _fresh(
+        cls,
+        checkpoint: Checkpoint,
+        adata: AnnData | None,
+        reference: GeneReference,
+        setup: dict[str, Any],
+        model_kwargs: dict[str, Any],
+    ) -> Self:
+        """Model around a pretrained encoder, with new heads for the given cells."""
+        given = set(model_kwargs)
+        config = replace(checkpoint.config, **{"n_latent": model_kwargs.pop("n_latent")} if "n_latent" in given else {})
+        tensors = dict(checkpoint.encoder)
+        head = dict(checkpoint.head)
+        if config.use_cls and len(tensors["embeddings.weight"]) == checkpoint.vocabulary.n_tokens:
+            # as in the published fine-tuning: the mean of all rows
+            tensors["embeddings.weight"] = _with_mean_row(tensors["embeddings.weight"])
+            head = {name: _with_mean_row(value) for name, value in head.items()}
+        n_tokens = len(tensors["embeddings.weight"])
+        config = replace(config, n_tokens=n_tokens, tied_head=config.tied_head or not head)
+        model: Any
+        if adata is None:
+            registry = registry_without_data(cls, reference, setup)
+            model_kwargs = {"n_decoder_genes": 0, **model_kwargs}
+            model = cls(registry=registry, architecture=config.to_dict(), **model_kwargs)  # type: ignore[call-arg]
+        else:
+            register_to(cls, adata, reference, setup)
+            model = cls(adata, architecture=config.to_dict(), **model_kwargs)  # type: ignore[call-arg]
+        encoder = model.module.network.encoder
+        if "mask_embedding" not in tensors:
+            tensors["mask_embedding"] = tensors["embeddings.weight"].mean(0)
+        encoder.load_state_dict(tensors)
+        if head and not config.tied_head and "masked_genes" in model.module.objectives:
+            model.module.objectives["masked_genes"].head.load_state_dict(head)
+        model.is_trained_, model.latent_trained_ = True, False
+        model.module.eval()
+        return model
+
+    @classmethod
+    def _restore(
+        cls, checkpoint: Checkpoint, adata: AnnData | None, least: float, setup: dict[str, Any], backend: str
+    ) -> Self:
+        """Model as it was saved; an AnnData is registered by its registry."""
+        saved = checkpoint.saved
+        registry = saved["registry"]
+        registry["setup_args"] = {**registry["setup_args"], **{k: v for k, v in setup.items() if v is not None}}
+        registry["field_registries"][X_KEY]["state_registry"]["min_counts_share"] = float(least)
+        init = {key: value for part in saved["init"].values() for key, value in part.items()}
+        model: Any = cls(registry=registry, **{**init, "backend": backend})  # type: ignore[call-arg]
+        model.module.load_state_dict(saved["state"])
+        for name, value in saved["attributes"].items():
+            setattr(model, name, value)
+        model.module.eval()
+        if adata is not None:
+            model._validate_anndata(adata)
+        return model
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, format: Literal["scgenemamba", "published"] = "scgenemamba"
+    ) -> None:
+        """Save weights as safetensors and everything else as JSON, with a model card: a folder ready for a hub.
+
+        Parameters
+        ----------
+        save_directory
+            Made if it does not exist; files of the same names are replaced.
+        format
+            ``"published"`` writes the encoder, and the head over the vocabulary, in the layout of the published
+            GeneMamba, for encoders that fit it.
+
+        Raises
+        ------
+        ValueError
+            If the published layout cannot hold the encoder.
+        """
+        folder = Path(save_directory)
+        if folder.is_file():
+            msg = f"{folder} is a file; give a folder."
+            raise ValueError(msg)
+        config: GeneMambaConfig = self.module.config
+        if format == "published":
+            encoder = self.module.network.encoder.state_dict()
+            objectives = self.module.objectives
+            head = objectives["masked_genes"].head.state_dict() if "masked_genes" in objectives else {}
+            write_published(folder, config, self.vocabulary, encoder, head)
+            return
+        if format != "scgenemamba":
+            msg = f"Unknown format {format!r}; choose 'scgenemamba' or 'published'."
+            raise ValueError(msg)
+        init = {
+            part: {k: v for k, v in values.items() if k != "registry"} for part, values in self.init_params_.items()
+        }
+        attributes = {name: getattr(self, name) for name in _KEPT if hasattr(self, name)}
+        versions = {package: version(package) for package in _PACKAGES}
+        write_native(
+            folder,
+            config=config,
+            state=self.module.state_dict(),
+            registry=self.registry_,
+            init=init,
+            attributes=attributes,
+            versions=versions,
+        )
+        (folder / "README.md").write_text(model_card(self, versions), encoding="utf-8")
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None, **kwargs: Any) -> str:
+        """Upload what :meth:`save_pretrained` writes to a repository of the Hugging Face hub.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``; made if it does not exist.
+        private
+            Whether a new repository is private.
+        token
+            Of the hub; ``None`` takes that of ``hf auth login``.
+        **kwargs
+            Of :meth:`huggingface_hub.HfApi.upload_folder`, such as ``commit_message``.
+
+        Returns
+        -------
+        Address of the upload.
+        """
+        from tempfile import TemporaryDirectory
+
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **kwargs))
+
+    @torch.inference_mode()
+    def hidden_states(self, tokens: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        """Last hidden states of tokens that are given as they are.
+
+        Parameters
+        ----------
+        tokens
+            Token ids, int ``(n, l)``, padded at the end of each row; ``[CLS]`` is not added.
+        lengths
+            Tokens of each row, int ``(n,)``; ``None`` takes those that are not ``[PAD]``.
+
+        Returns
+        -------
+        float32 ``(n, l, d)``, zero at padding. With ``flip="full"`` padding is read as tokens.
+        """
+        ids = torch.as_tensor(np.asarray(tokens), dtype=torch.int64)
+        if ids.ndim != 2 or not len(ids):
+            msg = f"tokens must be a table of rows of token ids, got shape {tuple(ids.shape)}."
+            raise ValueError(msg)
+        n_tokens = self.module.config.n_tokens
+        if int(ids.min()) < 0 or int(ids.max()) >= n_tokens:
+            msg = f"tokens must be in 0 to {n_tokens - 1}, got {int(ids.min())} to {int(ids.max())}."
+            raise ValueError(msg)
+        size = (ids != self.vocabulary.PAD).sum(1) if lengths is None else torch.as_tensor(np.asarray(lengths))
+        inside = torch.arange(ids.shape[1]) < size[:, None]
+        read = torch.ones_like(inside) if self.module.config.flip == "full" else inside
+        bounds = torch.cat([torch.zeros(1, dtype=torch.int64), read.sum(1).cumsum(0)])
+        device = self.module.device
+        hidden = self.module.network.encoder(ids[read].to(device), bounds.to(device)).float().cpu()
+        out = hidden.new_zeros(*ids.shape, hidden.shape[-1])
+        out[read] = hidden
+        return out.masked_fill(~inside[..., None], 0.0).numpy()
+
+    @torch.inference_mode()
+    def token_logits(self, tokens: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        """Logits over the vocabulary at each token, float32 ``(n, l, n_tokens)``; see :meth:`hidden_states`.
+
+        Raises
+        ------
+        ValueError
+            If the model has no head over the vocabulary.
+        """
+        if "masked_genes" not in self.module.objectives:
+            msg = "The model has no head over the vocabulary: it was made with masked_weight=0."
+            raise ValueError(msg)
+        hidden = torch.from_numpy(self.hidden_states(tokens, lengths)).to(self.module.device)
+        return self.module.objectives["masked_genes"].head(hidden).float().cpu().numpy()
+
+    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
+        """As scvi-tools', and keeps the report of the gene matching."""
+        if adata is not None and are_missing(self._expression_state()):
+            sample = register_first(adata, self.registry_)
+            factors, told = estimate_factors(sample)
+            self._expression_state().update({MEDIANS: factors, "factors_source": told})
+            logger.info(f"Rank factors: {told}.")
+        adata = super()._validate_anndata(adata, copy_if_view)  # type: ignore[misc]
+        manager = self.get_anndata_manager(adata)  # type: ignore[attr-defined]
+        self.gene_report_ = manager.get_state_registry(X_KEY).get("gene_report", {})
+        return adata
+
+    def _expression_state(self) -> dict[str, Any]:
+        return self.registry_["field_registries"][X_KEY]["state_registry"]
+
+
+def _with_mean_row(values: torch.Tensor) -> torch.Tensor:
+    return torch.cat([values, values.mean(0, keepdim=True)])
+
+
+def _describe(gene_medians: Any) -> str:
+    return f"table {Path(gene_medians).name}" if isinstance(gene_medians, str | Path) else "a mapping given by the user"
+
+
+def _refuse_changes(checkpoint: Checkpoint, asked: Mapping[str, Any]) -> None:
+    """A checkpoint of ours says all about itself: what is asked for otherwise would be silently wrong."""
+    config, defaults = (
+        checkpoint.config,
+        {"fusion": None, "pooling": ("mean",), "flip": "masked", "rank_mode": "median"},
+    )
+    holds: dict[str, Any] = {name: getattr(config, name) for name in ("fusion", "pooling", "flip", "max_tokens")}
+    holds["rank_mode"] = checkpoint.preprocessing.rank_mode
+    for name, value in asked.items():
+        if value != defaults.get(name) and value != holds.get(name):
+            msg = f"{name}={value!r} does not fit the checkpoint, which was saved with {holds.get(name, 'its own')!r}: leave it out."
+            raise ValueError(msg)
+
+
+def _say(checkpoint: Checkpoint) -> None:
+    """What was found in a published checkpoint, and what to worry about."""
+    config, report = checkpoint.config, checkpoint.report
+    logger.info(
+        f"Published GeneMamba, {config.n_layers} layers x {config.d_model}, {config.n_tokens} tokens, "
+        f"{report.n_bytes / 1e6:.0f} MB, fusion {report.fusion!r} ({report.fusion_reason})."
+    )
+    if not report.mixer_trained:
+        warn(
+            "The mixers were never trained: all D and norm weights are exactly 1, as when the public code returns its input "
+            "unchanged. Hidden states are those of random layers."
+        )
+    if report.disagreements:
+        warn(f"The tensors are believed where they disagree: {'; '.join(report.disagreements)}.")
+    if report.unused:
+        some = ", ".join(report.unused[:5]) + (", ..." if len(report.unused) > 5 else "")
+        warn(f"{len(report.unused)} tensors of the checkpoint are not used: {some}.")

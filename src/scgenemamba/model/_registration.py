@@ -1,0 +1,79 @@
+"""Registering data to a pretrained model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scgenemamba.tokens import Vocabulary, counts_from, map_genes, to_token_space
+
+from ._constants import GENES, MAX_CELLS_FOR_ESTIMATES, X_KEY
+from ._scale import scale_of
+from ._setup import register
+from ._source import RowReader, expression_of
+from ._validate import gene_names
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ._reference import GeneReference
+
+_DEFAULTS: dict[str, Any] = {
+    "layer": None,
+    "batch_key": None,
+    "labels_key": None,
+    "unlabeled_category": "Unknown",
+    "gene_key": None,
+    "use_raw": False,
+    "size_factor_key": None,
+    "categorical_covariate_keys": None,
+    "continuous_covariate_keys": None,
+}
+
+
+def is_set_up(cls: Any, adata: AnnData) -> bool:
+    """Whether the user called ``setup_anndata`` for this AnnData (and not for one that it is a copy of)."""
+    manager = cls._setup_adata_manager_store.get(adata.uns.get("_scvi_uuid"))
+    return manager is not None and manager.adata is adata and manager.by_user
+
+
+def register_to(cls: Any, adata: AnnData, reference: GeneReference, setup: dict[str, Any]) -> None:
+    """Register cells to a pretrained model; those that were set up keep their batches, labels and covariates."""
+    by_user, asked = is_set_up(cls, adata), dict(setup)
+    if by_user:
+        asked = cls._setup_adata_manager_store[adata.uns["_scvi_uuid"]].registry["setup_args"]
+    register(cls, adata, _setup_method_args(cls, asked), reference).by_user = by_user
+
+
+def registry_without_data(cls: Any, reference: GeneReference, setup: dict[str, Any]) -> dict[str, Any]:
+    """Registry of a pretrained model before it has seen any data."""
+    from anndata import AnnData
+
+    # no cells, but the way through scvi-tools that makes the registry it expects, whatever its release
+    genes = reference.vocabulary.genes.astype(str)
+    nothing = AnnData(sp.csr_matrix((0, len(genes)), dtype=np.float32))
+    nothing.var_names = genes
+    registry = dict(register(cls, nothing, _setup_method_args(cls, setup), reference).registry)
+    del cls._setup_adata_manager_store[nothing.uns["_scvi_uuid"]]
+    return registry
+
+
+def register_first(adata: AnnData, registry: dict[str, Any]) -> sp.csr_matrix:
+    """Cells of the first AnnData of a model in token space, to estimate factors from."""
+    asked = registry["setup_args"]
+    matrix, var = expression_of(adata, asked["layer"], asked["use_raw"])
+    vocabulary = Vocabulary(registry["field_registries"][X_KEY]["state_registry"][GENES])
+    reader = RowReader(matrix)
+    token_ids = map_genes(gene_names(var, asked["gene_key"]), vocabulary).token_ids
+    counts = counts_from(reader.sample(MAX_CELLS_FOR_ESTIMATES), scale_of(adata, reader))
+    return to_token_space(counts, token_ids, vocabulary.n_tokens)
+
+
+def _setup_method_args(cls: Any, setup: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model_name": cls.__name__,
+        "setup_method_name": "setup_anndata",
+        "setup_args": {**_DEFAULTS, **setup},
+    }
