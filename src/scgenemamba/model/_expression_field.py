@@ -87,8 +87,8 @@ class ExpressionField(LayerField):
         """Check the values in one pass and estimate what the tokenizer needs."""
         matrix, var = expression_of(adata, self.layer, self.use_raw)
         names = gene_names(var, self.gene_key)
-        if self.reference is not None and not adata.n_obs:
-            return {**self._shape_of(adata, var), **_without_data(self.reference)}
+        if self.reference is not None and self.reference.without_data:
+            return {**self._shape_of(adata, var), self.N_OBS_KEY: 0, **_without_data(self.reference)}
         report_duplicates(names)
         sample_rows = spread(adata.n_obs, MAX_CELLS_FOR_ESTIMATES)
         batches = adata.obs[self.batch_key].to_numpy()[sample_rows] if self.batch_key else None

@@ -36,6 +36,7 @@ class InferenceMixin:
     adata: Any
     device: Any
     latent_trained_: bool
+    published_classes_: list[str]
     _check_if_trained: Callable[..., None]
     _validate_anndata: Callable[..., AnnData]
     _make_data_loader: Callable[..., Any]
@@ -121,18 +122,25 @@ class InferenceMixin:
         ValueError
             If the model was set up without labels.
         """
-        if "cell_type" not in self.module.objectives:
+        labels = self.labels
+        if not labels:
             msg = "The model has no labels: set up the AnnData with `labels_key=` and train again."
             raise ValueError(msg)
-        labels = self._state_of(LABELS_KEY)["categorical_mapping"][:-1]
         probabilities = self._per_cell(self.module.classify, adata, indices, batch_size, dataloader)
         if not soft:
-            return np.asarray(list(labels))[probabilities.argmax(1)]
+            return np.asarray(labels)[probabilities.argmax(1)]
         cells = None
         if dataloader is None:
             names = (self.adata if adata is None else adata).obs_names
             cells = names if indices is None else names[np.asarray(indices)]
-        return pd.DataFrame(probabilities, columns=list(labels), index=cells)
+        return pd.DataFrame(probabilities, columns=labels, index=cells)
+
+    @property
+    def labels(self) -> list[Any]:
+        """Labels that the model predicts, without the unlabeled category; empty if there are none."""
+        if "cell_type" in self.module.objectives:
+            return list(self._state_of(LABELS_KEY)["categorical_mapping"][:-1])
+        return list(self.published_classes_)
 
     def get_gene_embeddings(self) -> pd.DataFrame:
         """Static embedding of each gene (the encoder's input), shape ``(n_genes, d_model)``, indexed by gene."""
@@ -141,6 +149,54 @@ class InferenceMixin:
         return pd.DataFrame(
             weight[first : first + len(self.vocabulary)], index=pd.Index(self.vocabulary.genes, name="gene")
         )
+
+    @torch.inference_mode()
+    def hidden_states(self, tokens: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        """Last hidden states of tokens that are given as they are.
+
+        Parameters
+        ----------
+        tokens
+            Token ids, int ``(n, l)``, padded at the end of each row; ``[CLS]`` is not added.
+        lengths
+            Tokens of each row, int ``(n,)``; ``None`` takes those that are not ``[PAD]``.
+
+        Returns
+        -------
+        float32 ``(n, l, d)``, zero at padding. With ``flip="full"`` padding is read as tokens.
+        """
+        ids = torch.as_tensor(np.asarray(tokens), dtype=torch.int64)
+        if ids.ndim != 2 or not len(ids):
+            msg = f"tokens must be a table of rows of token ids, got shape {tuple(ids.shape)}."
+            raise ValueError(msg)
+        n_tokens = self.module.config.n_tokens
+        if int(ids.min()) < 0 or int(ids.max()) >= n_tokens:
+            msg = f"tokens must be in 0 to {n_tokens - 1}, got {int(ids.min())} to {int(ids.max())}."
+            raise ValueError(msg)
+        size = (ids != self.vocabulary.PAD).sum(1) if lengths is None else torch.as_tensor(np.asarray(lengths))
+        inside = torch.arange(ids.shape[1]) < size[:, None]
+        read = torch.ones_like(inside) if self.module.config.flip == "full" else inside
+        bounds = torch.cat([torch.zeros(1, dtype=torch.int64), read.sum(1).cumsum(0)])
+        device = self.module.device
+        hidden = self.module.network.encoder(ids[read].to(device), bounds.to(device)).float().cpu()
+        out = hidden.new_zeros(*ids.shape, hidden.shape[-1])
+        out[read] = hidden
+        return out.masked_fill(~inside[..., None], 0.0).numpy()
+
+    @torch.inference_mode()
+    def token_logits(self, tokens: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        """Logits over the vocabulary at each token, float32 ``(n, l, n_tokens)``; see :meth:`hidden_states`.
+
+        Raises
+        ------
+        ValueError
+            If the model has no head over the vocabulary.
+        """
+        if "masked_genes" not in self.module.objectives:
+            msg = "The model has no head over the vocabulary: it was made with masked_weight=0."
+            raise ValueError(msg)
+        hidden = torch.from_numpy(self.hidden_states(tokens, lengths)).to(self.module.device)
+        return self.module.objectives["masked_genes"].head(hidden).float().cpu().numpy()
 
     @torch.inference_mode()
     def _per_cell(

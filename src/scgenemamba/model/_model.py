@@ -61,6 +61,8 @@ class GeneMambaModel(PretrainedMixin, QueryMixin, InferenceMixin, TrainingMixin,
     architecture
         Values of a :class:`~scgenemamba.nn.GeneMambaConfig`, instead of the preset and the sizes: that of a pretrained
         encoder, see :meth:`from_pretrained`.
+    published_classes
+        Names of the classes of a classifier that came with published weights.
 
     Examples
     --------
@@ -96,6 +98,7 @@ class GeneMambaModel(PretrainedMixin, QueryMixin, InferenceMixin, TrainingMixin,
         label_weight: float = 50.0,
         backend: str = "auto",
         architecture: dict[str, Any] | None = None,
+        published_classes: tuple[str, ...] = (),
     ) -> None:
         super().__init__(adata, registry)
         state = self._state_of(X_KEY)
@@ -125,7 +128,9 @@ class GeneMambaModel(PretrainedMixin, QueryMixin, InferenceMixin, TrainingMixin,
             kl_weight=kl_weight,
             label_weight=label_weight,
             backend=backend,
+            n_published_classes=len(published_classes),
         )
+        self.published_classes_ = list(published_classes)
         self.objectives_: list[str] = []
         # a pretrained encoder has none before it is trained here
         self.latent_trained_ = True

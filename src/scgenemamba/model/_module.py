@@ -8,7 +8,16 @@ import torch
 from scvi.module.base import BaseModuleClass
 from torch import nn
 
-from scgenemamba.nn import Classifier, Encoded, GeneMambaConfig, GeneMambaNetwork, GeneReadout, TokenHead, truncate
+from scgenemamba.nn import (
+    Classifier,
+    Encoded,
+    GeneMambaConfig,
+    GeneMambaNetwork,
+    GeneReadout,
+    PublishedClassifier,
+    TokenHead,
+    truncate,
+)
 from scgenemamba.tokens import CellBatch
 from scgenemamba.train import CellType, CountsGivenBatch, MaskedGenes, Objective
 
@@ -30,6 +39,8 @@ class GeneMambaModule(BaseModuleClass):
         Likelihood of the decoder, see :class:`~scgenemamba.train.CountsGivenBatch`.
     mask_rate, masked_weight, kl_weight, label_weight
         Settings of the objectives.
+    n_published_classes
+        Classes of a classifier that came with published weights, 0 for none.
     backend
         Implementation of the scan.
 
@@ -54,6 +65,7 @@ class GeneMambaModule(BaseModuleClass):
         kl_weight: float,
         label_weight: float,
         backend: str,
+        n_published_classes: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
@@ -82,6 +94,8 @@ class GeneMambaModule(BaseModuleClass):
                     classifier, GeneReadout(config.n_tokens, n_labels), weight=label_weight
                 )
         self.objectives = nn.ModuleDict(objectives)
+        published = PublishedClassifier(config.d_model, n_published_classes) if n_published_classes else None
+        self.published_classifier = published
 
     def truncate(self, batch: CellBatch) -> CellBatch:
         """Cut each cell to the tokens that the model reads."""
@@ -107,6 +121,11 @@ class GeneMambaModule(BaseModuleClass):
         return self.encode(self.truncate(batch))
 
     def classify(self, encoded: Encoded) -> torch.Tensor:
-        """Probabilities of the labels, float32 ``(n, n_labels)``."""
-        objective: Any = self.objectives["cell_type"]
-        return objective.probabilities(encoded)
+        """Probabilities of the labels, float32 ``(n, n_labels)``: of the model's own classifier, else the published one."""
+        if "cell_type" in self.objectives:
+            objective: Any = self.objectives["cell_type"]
+            return objective.probabilities(encoded)
+        assert self.published_classifier is not None
+        place = self.config.pooling.index("cls") * self.config.d_model
+        state = encoded.pooled[:, place : place + self.config.d_model]
+        return self.published_classifier(state).softmax(-1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
 import torch
 
 from scgenemamba._logging import logger
@@ -17,12 +17,16 @@ from scgenemamba.tokens import read_factors
 
 from ._card import model_card
 from ._checkpoint import (
+    TIED,
     Checkpoint,
     Preprocessing,
     fetch,
     is_native,
+    load_tensors,
     read_native,
     read_published,
+    refuse_changes,
+    worries,
     write_native,
     write_published,
 )
@@ -45,6 +49,7 @@ class PretrainedMixin:
 
     # supplied by the model
     module: Any
+    published_classes_: list[str]
     adata: Any
     vocabulary: Any
     registry_: dict[str, Any]
@@ -129,7 +134,7 @@ class PretrainedMixin:
         if is_native(folder):
             checkpoint = read_native(folder)
             asked = {"fusion": fusion, "pooling": pooling, "flip": flip, "max_tokens": max_tokens}
-            _refuse_changes(checkpoint, {**asked, "rank_mode": rank_mode, "gene_medians": gene_medians})
+            refuse_changes(checkpoint, {**asked, "rank_mode": rank_mode, "gene_medians": gene_medians})
             if adata is None or not is_set_up(cls, adata):
                 return cls._restore(checkpoint, adata, min_counts_share, setup, backend)
         else:
@@ -137,7 +142,8 @@ class PretrainedMixin:
             factors = None if gene_medians is None else read_factors(gene_medians, checkpoint.vocabulary)
             told = "" if factors is None else _describe(gene_medians)
             checkpoint.preprocessing = Preprocessing(rank_mode, factors, told)
-            _say(checkpoint)
+            for worry in worries(checkpoint):
+                warn(worry)
         reference = GeneReference(checkpoint.vocabulary, checkpoint.preprocessing, min_counts_share)
         return cls._fresh(checkpoint, adata, reference, setup, {"backend": backend, **model_kwargs})
 
@@ -153,14 +159,17 @@ class PretrainedMixin:
         """Model around a pretrained encoder, with new heads for the given cells."""
         given = set(model_kwargs)
         config = replace(checkpoint.config, **{"n_latent": model_kwargs.pop("n_latent")} if "n_latent" in given else {})
-        tensors = dict(checkpoint.encoder)
-        head = dict(checkpoint.head)
-        if config.use_cls and len(tensors["embeddings.weight"]) == checkpoint.vocabulary.n_tokens:
+        head: Mapping[str, torch.Tensor] = checkpoint.head
+        tensors: ChainMap[str, torch.Tensor] = ChainMap({}, checkpoint.encoder)  # type: ignore[arg-type]
+        n_tokens = checkpoint.config.n_tokens
+        if config.use_cls and n_tokens == checkpoint.vocabulary.n_tokens:
             # as in the published fine-tuning: the mean of all rows
             tensors["embeddings.weight"] = _with_mean_row(tensors["embeddings.weight"])
             head = {name: _with_mean_row(value) for name, value in head.items()}
-        n_tokens = len(tensors["embeddings.weight"])
+            n_tokens += 1
         config = replace(config, n_tokens=n_tokens, tied_head=config.tied_head or not head)
+        if checkpoint.classes and config.use_cls:
+            model_kwargs = {"published_classes": tuple(checkpoint.classes), **model_kwargs}
         model: Any
         if adata is None:
             registry = registry_without_data(cls, reference, setup)
@@ -169,12 +178,16 @@ class PretrainedMixin:
         else:
             register_to(cls, adata, reference, setup)
             model = cls(adata, architecture=config.to_dict(), **model_kwargs)  # type: ignore[call-arg]
-        encoder = model.module.network.encoder
         if "mask_embedding" not in tensors:
             tensors["mask_embedding"] = tensors["embeddings.weight"].mean(0)
-        encoder.load_state_dict(tensors)
-        if head and not config.tied_head and "masked_genes" in model.module.objectives:
-            model.module.objectives["masked_genes"].head.load_state_dict(head)
+        load_tensors(model.module.network.encoder, tensors)
+        if head and "masked_genes" in model.module.objectives:
+            load_tensors(model.module.objectives["masked_genes"].head, head)
+        if model.module.published_classifier is not None:
+            classifier = model.module.published_classifier
+            # how many batches its norms have seen does not matter, and is no floating point number
+            counters = {k: v for k, v in classifier.state_dict().items() if k.endswith("num_batches_tracked")}
+            load_tensors(classifier, ChainMap(counters, checkpoint.classifier))  # type: ignore[arg-type]
         model.is_trained_, model.latent_trained_ = True, False
         model.module.eval()
         return model
@@ -190,7 +203,10 @@ class PretrainedMixin:
         registry["field_registries"][X_KEY]["state_registry"]["min_counts_share"] = float(least)
         init = {key: value for part in saved["init"].values() for key, value in part.items()}
         model: Any = cls(registry=registry, **{**init, "backend": backend})  # type: ignore[call-arg]
-        model.module.load_state_dict(saved["state"])
+        tensors = ChainMap({}, saved["state"])
+        if checkpoint.config.tied_head and TIED in model.module.state_dict():
+            tensors[TIED] = checkpoint.encoder["embeddings.weight"]
+        load_tensors(model.module, tensors)
         for name, value in saved["attributes"].items():
             setattr(model, name, value)
         model.module.eval()
@@ -225,7 +241,16 @@ class PretrainedMixin:
             encoder = self.module.network.encoder.state_dict()
             objectives = self.module.objectives
             head = objectives["masked_genes"].head.state_dict() if "masked_genes" in objectives else {}
-            write_published(folder, config, self.vocabulary, encoder, head)
+            classifier = self.module.published_classifier
+            write_published(
+                folder,
+                config,
+                self.vocabulary,
+                encoder,
+                head,
+                classifier={} if classifier is None else classifier.state_dict(),
+                classes=self.published_classes_,
+            )
             return
         if format != "scgenemamba":
             msg = f"Unknown format {format!r}; choose 'scgenemamba' or 'published'."
@@ -274,54 +299,6 @@ class PretrainedMixin:
             self.save_pretrained(folder)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **kwargs))
 
-    @torch.inference_mode()
-    def hidden_states(self, tokens: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        """Last hidden states of tokens that are given as they are.
-
-        Parameters
-        ----------
-        tokens
-            Token ids, int ``(n, l)``, padded at the end of each row; ``[CLS]`` is not added.
-        lengths
-            Tokens of each row, int ``(n,)``; ``None`` takes those that are not ``[PAD]``.
-
-        Returns
-        -------
-        float32 ``(n, l, d)``, zero at padding. With ``flip="full"`` padding is read as tokens.
-        """
-        ids = torch.as_tensor(np.asarray(tokens), dtype=torch.int64)
-        if ids.ndim != 2 or not len(ids):
-            msg = f"tokens must be a table of rows of token ids, got shape {tuple(ids.shape)}."
-            raise ValueError(msg)
-        n_tokens = self.module.config.n_tokens
-        if int(ids.min()) < 0 or int(ids.max()) >= n_tokens:
-            msg = f"tokens must be in 0 to {n_tokens - 1}, got {int(ids.min())} to {int(ids.max())}."
-            raise ValueError(msg)
-        size = (ids != self.vocabulary.PAD).sum(1) if lengths is None else torch.as_tensor(np.asarray(lengths))
-        inside = torch.arange(ids.shape[1]) < size[:, None]
-        read = torch.ones_like(inside) if self.module.config.flip == "full" else inside
-        bounds = torch.cat([torch.zeros(1, dtype=torch.int64), read.sum(1).cumsum(0)])
-        device = self.module.device
-        hidden = self.module.network.encoder(ids[read].to(device), bounds.to(device)).float().cpu()
-        out = hidden.new_zeros(*ids.shape, hidden.shape[-1])
-        out[read] = hidden
-        return out.masked_fill(~inside[..., None], 0.0).numpy()
-
-    @torch.inference_mode()
-    def token_logits(self, tokens: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        """Logits over the vocabulary at each token, float32 ``(n, l, n_tokens)``; see :meth:`hidden_states`.
-
-        Raises
-        ------
-        ValueError
-            If the model has no head over the vocabulary.
-        """
-        if "masked_genes" not in self.module.objectives:
-            msg = "The model has no head over the vocabulary: it was made with masked_weight=0."
-            raise ValueError(msg)
-        hidden = torch.from_numpy(self.hidden_states(tokens, lengths)).to(self.module.device)
-        return self.module.objectives["masked_genes"].head(hidden).float().cpu().numpy()
-
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
         """As scvi-tools', and keeps the report of the gene matching."""
         if adata is not None and are_missing(self._expression_state()):
@@ -344,36 +321,3 @@ def _with_mean_row(values: torch.Tensor) -> torch.Tensor:
 
 def _describe(gene_medians: Any) -> str:
     return f"table {Path(gene_medians).name}" if isinstance(gene_medians, str | Path) else "a mapping given by the user"
-
-
-def _refuse_changes(checkpoint: Checkpoint, asked: Mapping[str, Any]) -> None:
-    """A checkpoint of ours says all about itself: what is asked for otherwise would be silently wrong."""
-    config, defaults = (
-        checkpoint.config,
-        {"fusion": None, "pooling": ("mean",), "flip": "masked", "rank_mode": "median"},
-    )
-    holds: dict[str, Any] = {name: getattr(config, name) for name in ("fusion", "pooling", "flip", "max_tokens")}
-    holds["rank_mode"] = checkpoint.preprocessing.rank_mode
-    for name, value in asked.items():
-        if value != defaults.get(name) and value != holds.get(name):
-            msg = f"{name}={value!r} does not fit the checkpoint, which was saved with {holds.get(name, 'its own')!r}: leave it out."
-            raise ValueError(msg)
-
-
-def _say(checkpoint: Checkpoint) -> None:
-    """What was found in a published checkpoint, and what to worry about."""
-    config, report = checkpoint.config, checkpoint.report
-    logger.info(
-        f"Published GeneMamba, {config.n_layers} layers x {config.d_model}, {config.n_tokens} tokens, "
-        f"{report.n_bytes / 1e6:.0f} MB, fusion {report.fusion!r} ({report.fusion_reason})."
-    )
-    if not report.mixer_trained:
-        warn(
-            "The mixers were never trained: all D and norm weights are exactly 1, as when the public code returns its input "
-            "unchanged. Hidden states are those of random layers."
-        )
-    if report.disagreements:
-        warn(f"The tensors are believed where they disagree: {'; '.join(report.disagreements)}.")
-    if report.unused:
-        some = ", ".join(report.unused[:5]) + (", ..." if len(report.unused) > 5 else "")
-        warn(f"{len(report.unused)} tensors of the checkpoint are not used: {some}.")

@@ -30,11 +30,14 @@ class GeneReference:
         How cells become tokens.
     min_counts_share
         Share of a data set's counts that must belong to genes of the vocabulary.
+    without_data
+        The cells are a stand-in for data that are yet to come.
     """
 
     vocabulary: Vocabulary
     preprocessing: Preprocessing
     min_counts_share: float
+    without_data: bool = False
 
     def state(self, sample: sp.csr_matrix) -> dict[str, Any]:
         """Entries of the registry; factors that are not known are estimated from cells in token space."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from ._reference import GeneReference
 
+# scvi-tools warns of batches with fewer cells
+_STAND_INS = 3
 _DEFAULTS: dict[str, Any] = {
     "layer": None,
     "batch_key": None,
@@ -51,11 +54,14 @@ def registry_without_data(cls: Any, reference: GeneReference, setup: dict[str, A
     """Registry of a pretrained model before it has seen any data."""
     from anndata import AnnData
 
-    # no cells, but the way through scvi-tools that makes the registry it expects, whatever its release
+    # empty cells, but the way through scvi-tools that makes the registry it expects, whatever its release
     genes = reference.vocabulary.genes.astype(str)
-    nothing = AnnData(sp.csr_matrix((0, len(genes)), dtype=np.float32))
+    nothing = AnnData(sp.csr_matrix((_STAND_INS, len(genes)), dtype=np.float32))
     nothing.var_names = genes
-    registry = dict(register(cls, nothing, _setup_method_args(cls, setup), reference).registry)
+    asked = {**setup, "layer": None, "gene_key": None}
+    reference = replace(reference, without_data=True)
+    registry = dict(register(cls, nothing, _setup_method_args(cls, asked), reference).registry)
+    registry["setup_args"] = _setup_method_args(cls, setup)["setup_args"]
     del cls._setup_adata_manager_store[nothing.uns["_scvi_uuid"]]
     return registry
 

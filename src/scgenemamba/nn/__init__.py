@@ -2,7 +2,7 @@
 
 from ._backend import Backend, BackendStatus, backend_report, resolve_backend
 from ._block import BiMambaBlock
-from ._classifier import Classifier
+from ._classifier import Classifier, PublishedClassifier
 from ._config import GeneMambaConfig
 from ._encoder import BiMambaEncoder
 from ._gene_readout import GeneReadout
@@ -30,6 +30,7 @@ __all__ = [
     "Packed",
     "Padded",
     "Pooling",
+    "PublishedClassifier",
     "TokenHead",
     "backend_report",
     "resolve_backend",

@@ -1,19 +1,24 @@
 """Checkpoints as safetensors and JSON: ours, and the published GeneMamba's. No pickle, no code."""
 
 from ._contents import Checkpoint, LoadReport, Preprocessing
-from ._files import WeightFiles, fetch
-from ._native import is_native, read_native, write_native
+from ._files import WeightFiles, fetch, load_tensors
+from ._findings import refuse_changes, worries
+from ._native import TIED, is_native, read_native, write_native
 from ._published import read_published, write_published
 
 __all__ = [
+    "TIED",
     "Checkpoint",
     "LoadReport",
     "Preprocessing",
     "WeightFiles",
     "fetch",
     "is_native",
+    "load_tensors",
     "read_native",
     "read_published",
+    "refuse_changes",
+    "worries",
     "write_native",
     "write_published",
 ]

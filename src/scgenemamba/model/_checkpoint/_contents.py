@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -106,9 +107,9 @@ class Checkpoint:
     config: GeneMambaConfig
     vocabulary: Vocabulary
     preprocessing: Preprocessing
-    encoder: dict[str, torch.Tensor]
+    encoder: Mapping[str, torch.Tensor]
     report: LoadReport
-    head: dict[str, torch.Tensor] = field(default_factory=dict)
-    classifier: dict[str, torch.Tensor] = field(default_factory=dict)
+    head: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    classifier: Mapping[str, torch.Tensor] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     saved: dict[str, Any] = field(default_factory=dict)

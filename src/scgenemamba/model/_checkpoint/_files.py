@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from scgenemamba._logging import logger
 
@@ -115,7 +116,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 class WeightFiles:
     """Tensors of one or several safetensors files.
 
-    Shapes and types are known from the start; the values are read when they are asked for, one tensor at a time.
+    Shapes are known from the start, values are read later.
 
     Parameters
     ----------
@@ -145,30 +146,78 @@ class WeightFiles:
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
 
-    def tensors(self, names: dict[str, str]) -> dict[str, torch.Tensor]:
-        """Values of some tensors under new names.
+    def tensors(self, names: Mapping[str, str]) -> Tensors:
+        """Some tensors under new names.
 
         Parameters
         ----------
         names
-            New name of each tensor to read.
-
-        Returns
-        -------
-        Tensors of float32 (or better), by new name.
+            New name of each tensor of the files.
 
         Raises
         ------
         ValueError
             If a tensor is no floating point one, or holds NaN or infinite values.
         """
-        found = {}
-        for path in self.paths:
-            with _opened(path) as file:
-                for old, new in names.items():
-                    if self._path_of[old] == path:
-                        found[new] = _checked(old, _read(file, old, path))
-        return {new: found[new] for new in names.values()}
+        tensors = Tensors({new: (self._path_of[old], old) for old, new in names.items()})
+        for name in tensors:
+            # each is read once now, so that nothing is made of a broken file
+            tensors[name]
+        return tensors
+
+
+class Tensors(Mapping[str, torch.Tensor]):
+    """Tensors that are read when they are asked for, in float32 or better: a large file is never in memory twice.
+
+    Parameters
+    ----------
+    places
+        File and name in it of each tensor.
+    """
+
+    def __init__(self, places: Mapping[str, tuple[Path, str]]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        path, stored = self._places[name]
+        with _opened(path) as file:
+            try:
+                return _checked(stored, file.get_tensor(stored))
+            except SafetensorError as error:
+                msg = f"Tensor {stored!r} of {path.name} cannot be read: {error}"
+                raise ValueError(msg) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def only(self, prefix: str) -> Tensors:
+        """Those whose names begin with a prefix, without it."""
+        return Tensors({k.removeprefix(prefix): v for k, v in self._places.items() if k.startswith(prefix)})
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors into the parameters and buffers of a module, one at a time.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes are not those of the module.
+    """
+    state = module.state_dict()
+    lost, extra = sorted(set(state) - set(tensors)), sorted(set(tensors) - set(state))
+    for names, what in ((lost, "are missing"), (extra, "belong to nothing")):
+        if names:
+            msg = f"{len(names)} tensors {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}."
+            raise ValueError(msg)
+    for name, target in state.items():
+        values = tensors[name]
+        if values.shape != target.shape:
+            msg = f"Tensor {name!r} has shape {tuple(values.shape)}, the model needs {tuple(target.shape)}."
+            raise ValueError(msg)
+        target.copy_(values)
 
 
 def _weight_paths(folder: Path) -> list[Path]:
@@ -228,14 +277,6 @@ def _opened(path: Path) -> Any:
         return safe_open(path, framework="pt")
     except (SafetensorError, ValueError, OSError) as error:
         msg = f"{path.name} is no valid safetensors file, or it is cut off: {error}"
-        raise ValueError(msg) from error
-
-
-def _read(file: Any, name: str, path: Path) -> torch.Tensor:
-    try:
-        return file.get_tensor(name)
-    except SafetensorError as error:
-        msg = f"Tensor {name!r} of {path.name} cannot be read: {error}"
         raise ValueError(msg) from error
 
 

@@ -26,7 +26,9 @@ FORMAT, VERSION = "scgenemamba", 1
 PREPROCESSING = "preprocessing.safetensors"
 
 _ENCODER = "network.encoder."
-_TIED = "objectives.masked_genes.head.weight"
+_HEAD = "objectives.masked_genes.head."
+#: Name of the head's weight in a whole module, not saved where it is the embedding table.
+TIED = f"{_HEAD}weight"
 _NEEDED = ("architecture", "init", "registry", "attributes")
 
 
@@ -81,8 +83,8 @@ def write_native(
     }
     saved["registry"] = to_plain({**registry, "field_registries": fields}, "registry")
     folder.mkdir(parents=True, exist_ok=True)
-    tied = config.tied_head and _TIED in state
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items() if not (tied and name == _TIED)}
+    tied = config.tied_head and TIED in state
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items() if not (tied and name == TIED)}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     save_arrays(preprocessing, folder / PREPROCESSING)
     write_tokenizer_json(folder / TOKENIZER, vocabulary)
@@ -118,21 +120,16 @@ def read_native(folder: Path) -> Checkpoint:
     state |= {GENES: vocabulary.genes, "column_names": vocabulary.genes, **arrays}
     files = WeightFiles(folder)
     tensors = files.tensors({name: name for name in files})
-    if (
-        config.tied_head
-        and f"{_ENCODER}embeddings.weight" in tensors
-        and "objectives.masked_genes.head.bias" in tensors
-    ):
-        tensors[_TIED] = tensors[f"{_ENCODER}embeddings.weight"]
+    encoder, head = tensors.only(_ENCODER), dict(tensors.only(_HEAD))
+    if head and config.tied_head and "embeddings.weight" in encoder:
+        head["weight"] = encoder["embeddings.weight"]
     report = LoadReport(FORMAT, [path.name for path in files.paths], files.n_bytes, fusion=config.fusion)
     report.fusion_reason = "said by config.json"
-    report.has_cls, report.has_head = config.use_cls, _TIED in tensors
-    encoder = {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
+    report.has_cls, report.has_head = config.use_cls, bool(head)
     kept = {"state": tensors, "registry": registry, "init": from_plain(saved["init"])}
     kept |= {"attributes": from_plain(saved["attributes"]), "versions": saved.get("versions", {})}
     mode = state.get(RANK_MODE, "median")
     preprocessing = Preprocessing(mode, arrays[MEDIANS], str(state.get(FACTORS_SOURCE, "")))
-    head = {"weight": tensors[_TIED], "bias": tensors["objectives.masked_genes.head.bias"]} if report.has_head else {}
     return Checkpoint(config, vocabulary, preprocessing, encoder, report, head=head, saved=kept)
 
 

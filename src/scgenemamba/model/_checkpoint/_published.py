@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,23 +15,20 @@ from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_
 
 from ._contents import Checkpoint, LoadReport, Preprocessing
 from ._files import CONFIG, TOKENIZER, WEIGHTS, WeightFiles, read_json_object
-
-_PREFIX = re.compile(r"^(?:(?:module|model|genemamba|backbone)\.)+")
-_LAYER = re.compile(r"^mamba_mixer\.layers\.(\d+)\.mamba\.(.+)$")
-_CLASSIFIER = re.compile(r"^classifier\.layers\.(\d+)\.(weight|bias|running_mean|running_var|num_batches_tracked)$")
-_MIXER = (
-    "in_proj.weight",
-    "conv1d.weight",
-    "conv1d.bias",
-    "dt_bias",
-    "A_log",
-    "D",
-    "norm.weight",
-    "out_proj.weight",
+from ._layout import (
+    AGGREGATOR,
+    CLASSIFIER,
+    ENCODER,
+    HEAD,
+    LAST_LAYER,
+    check_shapes,
+    classifier_names,
+    encoder_names,
+    head_names,
+    sizes_of,
+    strip_prefix,
 )
-_MAMBA1 = ("x_proj.weight", "dt_proj.weight", "dt_proj.bias")
-_EMBEDDING_ALIASES = ("embeddings.word_embeddings.weight",)
-_AGGREGATOR = ("mamba_mixer.aggr.weight", "mamba_mixer.aggr.bias")
+
 _TOKENIZERS = (TOKENIZER, "gene_tokenizer.json")
 # names of one thing in the first release and on the hub
 _CONFIG_ALIASES = {
@@ -77,15 +73,15 @@ def read_published(
         If tensors are missing or have other shapes than the layout, belong to Mamba-1, or hold NaN.
     """
     files = WeightFiles(folder)
-    names, prefix = _strip_prefix(files)
+    names, prefix = strip_prefix(files)
     settings = read_json_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     report = LoadReport("published GeneMamba", [p.name for p in files.paths], files.n_bytes, prefix=prefix)
     shapes = {name: files.shapes[old] for name, old in names.items()}
     vocabulary = vocabulary or read_vocabulary(folder)
-    sizes = _sizes(shapes)
+    sizes = sizes_of(shapes)
     _check_vocabulary(sizes["n_tokens"], vocabulary)
     report.has_cls = sizes["n_tokens"] > vocabulary.n_tokens
-    asked = _choose_fusion(fusion, _AGGREGATOR[0] in shapes, _from_config(settings, "fusion"), report)
+    asked = _choose_fusion(fusion, AGGREGATOR[0] in shapes, _from_config(settings, "fusion"), report)
     config = GeneMambaConfig(
         **sizes,
         fusion=asked,
@@ -97,16 +93,21 @@ def read_published(
         max_tokens=max_tokens or _from_config(settings, "max_tokens") or _TOKENS_READ,
     )
     _compare(settings, config, report)
-    wanted = {**_encoder_names(config), **_head_names(shapes)}
-    _check_shapes(shapes, config, wanted)
-    classifier = {name: name for name in shapes if _CLASSIFIER.match(name)}
-    report.unused = sorted(set(shapes) - set(wanted) - set(classifier))
+    wanted = {old: ENCODER + new for old, new in encoder_names(config).items()} | head_names(shapes)
+    check_shapes(shapes, config, wanted)
+    classifier = classifier_names(shapes, config.d_model)
+    report.n_classes = shapes[f"classifier.layers.{LAST_LAYER}.weight"][0] if classifier else 0
+    wanted |= classifier
+    report.unused = sorted(set(shapes) - set(wanted) - {n for n in shapes if n.endswith("num_batches_tracked")})
     report.has_head = "lm_head.weight" in shapes
     tensors = files.tensors({names[name]: new for name, new in wanted.items()})
-    head = {name.removeprefix("head."): tensors.pop(name) for name in list(tensors) if name.startswith("head.")}
-    mixers = [value for name, value in tensors.items() if name.endswith((".D", "mixer.norm.weight"))]
-    report.mixer_trained = not all(bool((value == 1).all()) for value in mixers)
-    return Checkpoint(config, vocabulary, Preprocessing(), tensors, report, head=head)
+    encoder, head = tensors.only(ENCODER), tensors.only(HEAD)
+    mixers = [name for name in encoder if name.endswith((".D", "mixer.norm.weight"))]
+    report.mixer_trained = not all(bool((encoder[name] == 1).all()) for name in mixers)
+    found = Checkpoint(config, vocabulary, Preprocessing(), encoder, report, head=head)
+    found.classifier = tensors.only(CLASSIFIER)
+    found.classes = _class_names(settings, report.n_classes)
+    return found
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
@@ -131,8 +132,11 @@ def write_published(
     vocabulary: Vocabulary,
     encoder: Mapping[str, torch.Tensor],
     head: Mapping[str, torch.Tensor],
+    *,
+    classifier: Mapping[str, torch.Tensor],
+    classes: Sequence[str],
 ) -> None:
-    """Write an encoder in the published layout.
+    """Write an encoder, and what heads there are, in the published layout.
 
     Raises
     ------
@@ -147,9 +151,10 @@ def write_published(
     if found := [reason for reason, holds in reasons.items() if holds]:
         msg = f"The published layout cannot hold this encoder: {'; '.join(found)}."
         raise ValueError(msg)
-    tensors = {old: encoder[new].contiguous() for old, new in _encoder_names(config).items()}
+    tensors = {old: encoder[new].contiguous() for old, new in encoder_names(config).items()}
     # safetensors holds no two names of one table
     tensors |= {f"lm_head.{name}": value.clone() for name, value in head.items()}
+    tensors |= {f"classifier.{name}": value.contiguous() for name, value in classifier.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     settings = {
@@ -162,81 +167,10 @@ def write_published(
         "mode": config.fusion,
         "max_position_embeddings": config.max_tokens,
         "torch_dtype": "float32",
+        **({"id2label": {str(i): name for i, name in enumerate(classes)}} if classes else {}),
     }
     (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     write_tokenizer_json(folder / TOKENIZER, vocabulary)
-
-
-def _strip_prefix(names: Any) -> tuple[dict[str, str], str]:
-    """Key as in the file of each key without prefix, and the prefixes that were there."""
-    found: dict[str, str] = {}
-    prefixes = set()
-    for old in names:
-        match = _PREFIX.match(old)
-        prefixes.add(match.group(0) if match else "")
-        new = _PREFIX.sub("", old)
-        new = "embeddings.weight" if new in _EMBEDDING_ALIASES else new
-        if new in found:
-            msg = f"Tensors {found[new]!r} and {old!r} mean the same, {new!r}."
-            raise ValueError(msg)
-        found[new] = old
-    return found, ", ".join(sorted(prefixes - {""}))
-
-
-def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Sizes of the architecture, from shapes alone."""
-    mamba1 = [name for name in shapes if name.endswith(_MAMBA1)]
-    if mamba1:
-        msg = f"These are weights of Mamba-1 ({mamba1[0]}), which GeneMamba's public code falls back to in silence, not of Mamba-2."
-        raise ValueError(msg)
-    layers = sorted({int(match.group(1)) for name in shapes if (match := _LAYER.match(name))})
-    if "embeddings.weight" not in shapes or not layers:
-        msg = (
-            "This is no GeneMamba checkpoint: it needs 'embeddings.weight' and 'mamba_mixer.layers.0.mamba.*', and has "
-            f"{', '.join(sorted(shapes)[:4])}{', ...' if len(shapes) > 4 else ''}."
-        )
-        raise ValueError(msg)
-    if layers != list(range(len(layers))):
-        msg = f"Layers are missing: there are {len(layers)}, numbered up to {layers[-1]}."
-        raise ValueError(msg)
-    first = {part: _shape(shapes, f"mamba_mixer.layers.0.mamba.{part}") for part in _MIXER}
-    ranks = {"A_log": 1, "out_proj.weight": 2, "conv1d.weight": 3, "in_proj.weight": 2}
-    for part, rank in ranks.items():
-        if len(first[part]) != rank:
-            msg = f"mamba_mixer.layers.0.mamba.{part} has shape {first[part]}; Mamba-2 has {rank} axes there."
-            raise ValueError(msg)
-    n_tokens, d_model = _two(shapes, "embeddings.weight")
-    d_inner, heads, channels = first["out_proj.weight"][1], first["A_log"][0], first["conv1d.weight"][0]
-    d_state = (channels - d_inner) // 2
-    if d_inner % d_model or not heads or d_inner % heads or d_state < 1:
-        msg = (
-            f"Shapes do not fit together: d_model {d_model}, inner width {d_inner}, {heads} heads, {channels} channels."
-        )
-        raise ValueError(msg)
-    return {
-        "n_tokens": n_tokens,
-        "d_model": d_model,
-        "n_layers": len(layers),
-        "d_state": d_state,
-        "d_conv": first["conv1d.weight"][2],
-        "expand": d_inner // d_model,
-        "headdim": d_inner // heads,
-    }
-
-
-def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
-    if name not in shapes:
-        msg = f"Tensor {name!r} is missing."
-        raise ValueError(msg)
-    return shapes[name]
-
-
-def _two(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, int]:
-    shape = _shape(shapes, name)
-    if len(shape) != 2 or 0 in shape:
-        msg = f"{name} must be a table, and has shape {shape}."
-        raise ValueError(msg)
-    return shape[0], shape[1]
 
 
 def _check_vocabulary(n_tokens: int, vocabulary: Vocabulary) -> None:
@@ -283,50 +217,7 @@ def _compare(settings: Mapping[str, Any], config: GeneMambaConfig, report: LoadR
                 report.disagreements.append(f"config.json says {name} {value}, the tensors {getattr(config, key)}")
 
 
-def _encoder_names(config: GeneMambaConfig) -> dict[str, str]:
-    """Our name of each tensor of the encoder, by its published name."""
-    names = {"embeddings.weight": "embeddings.weight", "norm_f.weight": "norm_f.weight"}
-    for i in range(config.n_layers):
-        names |= {f"mamba_mixer.layers.{i}.mamba.{part}": f"layers.{i}.mixer.{part}" for part in _MIXER}
-    if config.fusion in ("gate", "concat"):
-        names |= dict(zip(_AGGREGATOR, ("aggregator.weight", "aggregator.bias"), strict=True))
-    return names
-
-
-def _head_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    return {f"lm_head.{part}": f"head.{part}" for part in ("weight", "bias") if f"lm_head.{part}" in shapes}
-
-
-def _check_shapes(shapes: Mapping[str, tuple[int, ...]], config: GeneMambaConfig, wanted: Mapping[str, str]) -> None:
-    """Refuse tensors that are missing or of another shape than the architecture's."""
-    d, inner, state, heads = config.d_model, config.d_inner, config.d_state, config.n_heads
-    channels = inner + 2 * state
-    expected: dict[str, tuple[int, ...]] = {
-        "embeddings.weight": (config.n_tokens, d),
-        "norm_f.weight": (d,),
-        "aggr.weight": (d, 2 * d),
-        "aggr.bias": (d,),
-        "lm_head.weight": (config.n_tokens, d),
-        "lm_head.bias": (config.n_tokens,),
-        "in_proj.weight": (inner + channels + heads, d),
-        "conv1d.weight": (channels, 1, config.d_conv),
-        "conv1d.bias": (channels,),
-        "dt_bias": (heads,),
-        "A_log": (heads,),
-        "D": (heads,),
-        "norm.weight": (inner,),
-        "out_proj.weight": (d, inner),
-    }
-    missing = [name for name in wanted if name not in shapes]
-    if missing:
-        msg = f"{len(missing)} tensors are missing: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
-        raise ValueError(msg)
-    for name in wanted:
-        match = _LAYER.match(name)
-        part = match.group(2) if match else name.removeprefix("mamba_mixer.")
-        if shapes[name] != expected[part]:
-            msg = f"Tensor {name!r} has shape {shapes[name]}, the other tensors need {expected[part]}."
-            raise ValueError(msg)
-    if ("lm_head.weight" in shapes) != ("lm_head.bias" in shapes):
-        msg = "Of lm_head, either the weight or the bias is missing."
-        raise ValueError(msg)
+def _class_names(settings: Mapping[str, Any], n_classes: int) -> list[str]:
+    names = settings.get("id2label")
+    names = names if isinstance(names, dict) else {}
+    return [str(names.get(str(i), i)) for i in range(n_classes)]
