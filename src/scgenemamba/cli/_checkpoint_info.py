@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ._info import _table
@@ -18,6 +19,7 @@ _PUBLISHED = {
     (48, 768): 215_029_522,
 }
 _PUBLISHED_TOKENS = 25_426
+_N_SHOWN = 3
 
 
 def run_checkpoint_info(
@@ -36,21 +38,21 @@ def run_checkpoint_info(
 
 def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     config, report = checkpoint.config, checkpoint.report
-    tensors = [*checkpoint.encoder.values(), *checkpoint.head.values()]
     genes = checkpoint.vocabulary.genes
     told = checkpoint.preprocessing.factors_source or "none in the checkpoint"
+    labels = _labels(checkpoint)
     return [
         ("format", report.format),
         ("files", f"{', '.join(report.files)} ({report.n_bytes / 1e6:.1f} MB)"),
         ("key prefix", report.prefix or "none"),
         ("layers x width", f"{config.n_layers} x {config.d_model}, state {config.d_state}, {config.n_heads} heads"),
-        ("parameters", f"{sum(t.numel() for t in tensors):,} in encoder and head"),
+        ("parameters", f"{_n_parameters(checkpoint):,} in encoder and head"),
         ("fusion", f"{report.fusion} ({report.fusion_reason})"),
-        ("mixers", "trained" if report.mixer_trained else "never trained: all D and norm weights are exactly 1"),
+        ("mixers", "trained" if _mixers_trained(checkpoint) else "never trained: all D and norm weights are exactly 1"),
         ("head", "over the vocabulary" if report.has_head else "none"),
         ("[CLS]", "has a row" if report.has_cls else "has no row"),
-        ("classes", str(report.n_classes) if report.n_classes else "no classifier"),
-        ("genes", f"{len(genes):,}: {', '.join(map(str, genes[:3]))}, ..."),
+        ("classes", f"{len(labels)}: {_first(labels)}" if labels else "no classifier"),
+        ("genes", f"{len(genes):,}: {_first(genes)}"),
         ("rank factors", told),
     ]
 
@@ -62,7 +64,7 @@ def _differences(checkpoint: Checkpoint) -> list[str]:
     found += [f"tensor missing: {name}" for name in report.missing]
     if report.format == "scgenemamba":
         return found
-    if not report.mixer_trained:
+    if not _mixers_trained(checkpoint):
         found.append("the mixers never received a gradient, as when the public code returns its input unchanged")
     if config.n_tokens - report.has_cls != _PUBLISHED_TOKENS:
         found.append(f"{config.n_tokens:,} rows of the embedding table instead of {_PUBLISHED_TOKENS:,}")
@@ -70,7 +72,37 @@ def _differences(checkpoint: Checkpoint) -> list[str]:
     if expected is None:
         found.append(f"{config.n_layers} layers x {config.d_model} is none of the published sizes")
     elif report.fusion == "mean" and report.has_head and not report.has_cls:
-        n = sum(t.numel() for t in [*checkpoint.encoder.values(), *checkpoint.head.values()])
+        n = _n_parameters(checkpoint)
         if n != expected:
             found.append(f"{n:,} parameters instead of {expected:,}")
     return found
+
+
+def _n_parameters(checkpoint: Checkpoint) -> int:
+    # one tensor at a time; a tied head has the table of the embeddings
+    encoder = sum(t.numel() for t in checkpoint.encoder.values())
+    skipped = {"weight"} if checkpoint.config.tied_head else set()
+    return encoder + sum(t.numel() for name, t in checkpoint.head.items() if name not in skipped)
+
+
+def _mixers_trained(checkpoint: Checkpoint) -> bool:
+    """Whether the mixers ever received a gradient; of our own format the report does not say."""
+    mixers = [name for name in checkpoint.encoder if name.endswith((".mixer.D", ".mixer.norm.weight"))]
+    return any(bool((checkpoint.encoder[name] != 1).any()) for name in mixers)
+
+
+def _first(names: Iterable[object]) -> str:
+    """The first few names."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:_N_SHOWN]) + (", ..." if len(names) > _N_SHOWN else "")
+
+
+def _labels(checkpoint: Checkpoint) -> list[str]:
+    """Names of the classes, as far as the checkpoint tells them."""
+    if checkpoint.classes or not checkpoint.saved:
+        return [str(name) for name in checkpoint.classes]
+    from scgenemamba.model._constants import LABELS_KEY
+
+    state = checkpoint.saved["registry"]["field_registries"][LABELS_KEY]["state_registry"]
+    # the last one means "no label"
+    return [str(name) for name in list(state["categorical_mapping"])[:-1]]

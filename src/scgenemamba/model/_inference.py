@@ -36,6 +36,7 @@ class InferenceMixin:
     adata: Any
     device: Any
     latent_trained_: bool
+    head_trained_: bool
     published_classes_: list[str]
     _check_if_trained: Callable[..., None]
     _validate_anndata: Callable[..., AnnData]
@@ -165,15 +166,7 @@ class InferenceMixin:
         -------
         float32 ``(n, l, d)``, zero at padding. With ``flip="full"`` padding is read as tokens.
         """
-        ids = torch.as_tensor(np.asarray(tokens), dtype=torch.int64)
-        if ids.ndim != 2 or not len(ids):
-            msg = f"tokens must be a table of rows of token ids, got shape {tuple(ids.shape)}."
-            raise ValueError(msg)
-        n_tokens = self.module.config.n_tokens
-        if int(ids.min()) < 0 or int(ids.max()) >= n_tokens:
-            msg = f"tokens must be in 0 to {n_tokens - 1}, got {int(ids.min())} to {int(ids.max())}."
-            raise ValueError(msg)
-        size = (ids != self.vocabulary.PAD).sum(1) if lengths is None else torch.as_tensor(np.asarray(lengths))
+        ids, size = self._checked_tokens(tokens, lengths)
         inside = torch.arange(ids.shape[1]) < size[:, None]
         read = torch.ones_like(inside) if self.module.config.flip == "full" else inside
         bounds = torch.cat([torch.zeros(1, dtype=torch.int64), read.sum(1).cumsum(0)])
@@ -182,6 +175,22 @@ class InferenceMixin:
         out = hidden.new_zeros(*ids.shape, hidden.shape[-1])
         out[read] = hidden
         return out.masked_fill(~inside[..., None], 0.0).numpy()
+
+    def _checked_tokens(self, tokens: np.ndarray, lengths: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids ``(n, l)`` and lengths ``(n,)``, int64."""
+        given = np.asarray(tokens)
+        if given.ndim != 2 or not given.size or not np.issubdtype(given.dtype, np.integer):
+            msg = f"tokens must be a table of token ids, one row a cell, got {given.dtype} of shape {given.shape}."
+            raise ValueError(msg)
+        n_tokens = self.module.config.n_tokens
+        if given.min() < 0 or given.max() >= n_tokens:
+            msg = f"tokens must be in 0 to {n_tokens - 1}, got {given.min()} to {given.max()}."
+            raise ValueError(msg)
+        size = (given != self.vocabulary.PAD).sum(1) if lengths is None else np.asarray(lengths)
+        if size.shape != given.shape[:1] or ((size < 0) | (size > given.shape[1])).any():
+            msg = f"lengths must be {len(given)} numbers from 0 to {given.shape[1]}, one a row of tokens."
+            raise ValueError(msg)
+        return torch.as_tensor(given, dtype=torch.int64), torch.as_tensor(size, dtype=torch.int64)
 
     @torch.inference_mode()
     def token_logits(self, tokens: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
@@ -192,8 +201,8 @@ class InferenceMixin:
         ValueError
             If the model has no head over the vocabulary.
         """
-        if "masked_genes" not in self.module.objectives:
-            msg = "The model has no head over the vocabulary: it was made with masked_weight=0."
+        if "masked_genes" not in self.module.objectives or not self.head_trained_:
+            msg = "The model has no trained head over the vocabulary: the checkpoint has none, or it was made with masked_weight=0."
             raise ValueError(msg)
         hidden = torch.from_numpy(self.hidden_states(tokens, lengths)).to(self.module.device)
         return self.module.objectives["masked_genes"].head(hidden).float().cpu().numpy()
@@ -209,6 +218,9 @@ class InferenceMixin:
     ) -> np.ndarray:
         """What ``read`` takes from the encoding of each cell, float32, one row per cell."""
         self._check_if_trained(warn=False)
+        if dataloader is None and adata is None and self.adata is None:
+            msg = "The model has no data of its own: give an AnnData, `adata=`."
+            raise ValueError(msg)
         if dataloader is None:
             adata = self._validate_anndata(adata)
             dataloader = self._make_data_loader(

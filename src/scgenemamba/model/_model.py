@@ -104,6 +104,7 @@ class GeneMambaModel(PretrainedMixin, QueryMixin, InferenceMixin, TrainingMixin,
         state = self._state_of(X_KEY)
         self.vocabulary = Vocabulary(state[GENES])
         self.likelihood_ = resolve_likelihood(gene_likelihood, Scale(**state[SCALE]))
+        sizes = resolve_preset(preset, n_layers=n_layers, d_model=d_model, max_tokens=max_tokens)
         if architecture is None:
             config = GeneMambaConfig(
                 n_tokens=self.vocabulary.n_tokens + ("cls" in pooling),
@@ -111,7 +112,7 @@ class GeneMambaModel(PretrainedMixin, QueryMixin, InferenceMixin, TrainingMixin,
                 fusion=fusion,
                 pooling=tuple(pooling),
                 n_latent=n_latent,
-                **resolve_preset(preset, n_layers=n_layers, d_model=d_model, max_tokens=max_tokens),
+                **sizes,
             )
         else:
             config = GeneMambaConfig.from_dict(architecture)
@@ -132,8 +133,8 @@ class GeneMambaModel(PretrainedMixin, QueryMixin, InferenceMixin, TrainingMixin,
         )
         self.published_classes_ = list(published_classes)
         self.objectives_: list[str] = []
-        # a pretrained encoder has none before it is trained here
-        self.latent_trained_ = True
+        # with a pretrained encoder they may lack training
+        self.latent_trained_ = self.head_trained_ = True
         self.gene_report_: dict[str, Any] = state.get(GENE_REPORT, {})
         self._model_summary_string = (
             f"GeneMambaModel with {config.n_layers} layers x {config.d_model}, {config.max_tokens} genes per cell of "

@@ -17,9 +17,12 @@ from scgenemamba.tokens import read_factors
 
 from ._card import model_card
 from ._checkpoint import (
+    KEPT,
+    SETUP_DEFAULTS,
     TIED,
     Checkpoint,
     Preprocessing,
+    check_arguments,
     fetch,
     is_native,
     load_tensors,
@@ -31,16 +34,14 @@ from ._checkpoint import (
     write_published,
 )
 from ._checkpoint._contents import RANK_MODES
-from ._constants import MEDIANS, X_KEY
+from ._constants import FACTORS_SOURCE, GENE_REPORT, MEDIANS, MIN_COUNTS_SHARE, X_KEY
 from ._reference import GeneReference, are_missing, estimate_factors
-from ._registration import is_set_up, register_first, register_to, registry_without_data
+from ._registration import cells_in_token_space, is_set_up, register_to, registry_without_data
 from ._scale import warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-# attributes that a checkpoint of ours keeps
-_KEPT = ("is_trained_", "history_", "objectives_", "likelihood_", "latent_trained_", "representation_")
 _PACKAGES = ("scgenemamba", "torch", "scvi-tools", "anndata", "numpy")
 
 
@@ -56,6 +57,7 @@ class PretrainedMixin:
     init_params_: dict[str, Any]
     gene_report_: dict[str, Any]
     latent_trained_: bool
+    head_trained_: bool
     is_trained_: bool
 
     @classmethod
@@ -133,8 +135,14 @@ class PretrainedMixin:
         setup = {"layer": layer, "gene_key": gene_key}
         if is_native(folder):
             checkpoint = read_native(folder)
-            asked = {"fusion": fusion, "pooling": pooling, "flip": flip, "max_tokens": max_tokens}
-            refuse_changes(checkpoint, {**asked, "rank_mode": rank_mode, "gene_medians": gene_medians})
+            asked = {
+                "fusion": fusion,
+                "pooling": pooling,
+                "flip": flip,
+                "max_tokens": max_tokens,
+                "rank_mode": rank_mode,
+            }
+            refuse_changes(checkpoint, {**asked, "gene_medians": None if gene_medians is None else "given"})
             if adata is None or not is_set_up(cls, adata):
                 return cls._restore(checkpoint, adata, min_counts_share, setup, backend)
         else:
@@ -184,11 +192,8 @@ class PretrainedMixin:
         if head and "masked_genes" in model.module.objectives:
             load_tensors(model.module.objectives["masked_genes"].head, head)
         if model.module.published_classifier is not None:
-            classifier = model.module.published_classifier
-            # how many batches its norms have seen does not matter, and is no floating point number
-            counters = {k: v for k, v in classifier.state_dict().items() if k.endswith("num_batches_tracked")}
-            load_tensors(classifier, ChainMap(counters, checkpoint.classifier))  # type: ignore[arg-type]
-        model.is_trained_, model.latent_trained_ = True, False
+            load_tensors(model.module.published_classifier, checkpoint.classifier)
+        model.is_trained_, model.latent_trained_, model.head_trained_ = True, False, bool(head)
         model.module.eval()
         return model
 
@@ -199,10 +204,18 @@ class PretrainedMixin:
         """Model as it was saved; an AnnData is registered by its registry."""
         saved = checkpoint.saved
         registry = saved["registry"]
-        registry["setup_args"] = {**registry["setup_args"], **{k: v for k, v in setup.items() if v is not None}}
-        registry["field_registries"][X_KEY]["state_registry"]["min_counts_share"] = float(least)
+        told = {key: value for key, value in setup.items() if value is not None}
+        registry["setup_args"] = {**SETUP_DEFAULTS, **registry["setup_args"], **told}
+        registry["field_registries"][X_KEY]["state_registry"][MIN_COUNTS_SHARE] = float(least)
         init = {key: value for part in saved["init"].values() for key, value in part.items()}
-        model: Any = cls(registry=registry, **{**init, "backend": backend})  # type: ignore[call-arg]
+        init |= {"architecture": checkpoint.config.to_dict(), "backend": backend}
+        check_arguments(init, cls.__init__)
+        model: Any
+        try:
+            model = cls(registry=registry, **init)  # type: ignore[call-arg]
+        except (TypeError, KeyError, AttributeError) as error:
+            msg = f"config.json describes no model: {error}"
+            raise ValueError(msg) from error
         tensors = ChainMap({}, saved["state"])
         if checkpoint.config.tied_head and TIED in model.module.state_dict():
             tensors[TIED] = checkpoint.encoder["embeddings.weight"]
@@ -240,7 +253,11 @@ class PretrainedMixin:
         if format == "published":
             encoder = self.module.network.encoder.state_dict()
             objectives = self.module.objectives
-            head = objectives["masked_genes"].head.state_dict() if "masked_genes" in objectives else {}
+            head = (
+                objectives["masked_genes"].head.state_dict()
+                if "masked_genes" in objectives and self.head_trained_
+                else {}
+            )
             classifier = self.module.published_classifier
             write_published(
                 folder,
@@ -258,7 +275,7 @@ class PretrainedMixin:
         init = {
             part: {k: v for k, v in values.items() if k != "registry"} for part, values in self.init_params_.items()
         }
-        attributes = {name: getattr(self, name) for name in _KEPT if hasattr(self, name)}
+        attributes = {name: getattr(self, name) for name in KEPT if hasattr(self, name)}
         versions = {package: version(package) for package in _PACKAGES}
         write_native(
             folder,
@@ -301,14 +318,15 @@ class PretrainedMixin:
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
         """As scvi-tools', and keeps the report of the gene matching."""
-        if adata is not None and are_missing(self._expression_state()):
-            sample = register_first(adata, self.registry_)
-            factors, told = estimate_factors(sample)
-            self._expression_state().update({MEDIANS: factors, "factors_source": told})
-            logger.info(f"Rank factors: {told}.")
         adata = super()._validate_anndata(adata, copy_if_view)  # type: ignore[misc]
         manager = self.get_anndata_manager(adata)  # type: ignore[attr-defined]
-        self.gene_report_ = manager.get_state_registry(X_KEY).get("gene_report", {})
+        state = manager.registry["field_registries"][X_KEY]["state_registry"]
+        if are_missing(state):
+            factors, told = estimate_factors(cells_in_token_space(adata, self.registry_))
+            for registered in (state, self._expression_state()):
+                registered.update({MEDIANS: factors, FACTORS_SOURCE: told})
+            logger.info(f"Rank factors: {told}.")
+        self.gene_report_ = state.get(GENE_REPORT, {})
         return adata
 
     def _expression_state(self) -> dict[str, Any]:

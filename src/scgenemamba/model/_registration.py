@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from scgenemamba.tokens import Vocabulary, counts_from, map_genes, to_token_space
 
+from ._checkpoint import SETUP_DEFAULTS
 from ._constants import GENES, MAX_CELLS_FOR_ESTIMATES, X_KEY
 from ._scale import scale_of
 from ._setup import register
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
 
 # scvi-tools warns of batches with fewer cells
 _STAND_INS = 3
-_DEFAULTS: dict[str, Any] = {
-    "layer": None,
-    "batch_key": None,
-    "labels_key": None,
-    "unlabeled_category": "Unknown",
-    "gene_key": None,
-    "use_raw": False,
-    "size_factor_key": None,
-    "categorical_covariate_keys": None,
-    "continuous_covariate_keys": None,
-}
 
 
 def is_set_up(cls: Any, adata: AnnData) -> bool:
@@ -66,8 +56,8 @@ def registry_without_data(cls: Any, reference: GeneReference, setup: dict[str, A
     return registry
 
 
-def register_first(adata: AnnData, registry: dict[str, Any]) -> sp.csr_matrix:
-    """Cells of the first AnnData of a model in token space, to estimate factors from."""
+def cells_in_token_space(adata: AnnData, registry: dict[str, Any]) -> sp.csr_matrix:
+    """Cells of the first AnnData of a model, to estimate factors from: CSR ``(n_cells, n_tokens)``."""
     asked = registry["setup_args"]
     matrix, var = expression_of(adata, asked["layer"], asked["use_raw"])
     vocabulary = Vocabulary(registry["field_registries"][X_KEY]["state_registry"][GENES])
@@ -81,5 +71,5 @@ def _setup_method_args(cls: Any, setup: dict[str, Any]) -> dict[str, Any]:
     return {
         "model_name": cls.__name__,
         "setup_method_name": "setup_anndata",
-        "setup_args": {**_DEFAULTS, **setup},
+        "setup_args": {**SETUP_DEFAULTS, **setup},
     }

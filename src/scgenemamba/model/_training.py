@@ -93,6 +93,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     likelihood_: str
     objectives_: list[str]
     latent_trained_: bool
+    head_trained_: bool
     _plan_defaults: MappingProxyType[str, Any] | dict[str, Any] = MappingProxyType({})
     _state_of: Callable[[str], dict[str, Any]]
 
@@ -164,6 +165,11 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             raise ValueError(msg)
         if has_labels:
             self._objectives()["cell_type"].detached = supervised is False
+        if datamodule is None and self.adata is None:
+            msg = (
+                "The model has no data to train on: set up an AnnData and pass it on, `from_pretrained(source, adata)`."
+            )
+            raise ValueError(msg)
         if datamodule is None:
             self._check_decoder_inputs()
         self._announce_objectives()
@@ -202,10 +208,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 trainer_config=trainer_config,
                 **trainer_kwargs,
             )
-        # masked genes alone do not reach it
-        self.latent_trained_ = self.latent_trained_ or any(
-            o.name != "masked genes" for o in self._objectives().values()
-        )
+        trained = set(self._objectives())
+        # masked genes alone do not reach the latent
+        self.latent_trained_ = self.latent_trained_ or trained != {"masked_genes"}
+        self.head_trained_ = self.head_trained_ or "masked_genes" in trained
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:

@@ -51,6 +51,8 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
         _refuse(path, "it has no genes")
     if special := next(filter(_is_special, genes), None):
         _refuse(path, f"the special token {special} is among the genes")
+    if "" in genes:
+        _refuse(path, "a gene has no name")
     return Vocabulary(genes)
 
 

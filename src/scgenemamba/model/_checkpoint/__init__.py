@@ -5,13 +5,17 @@ from ._files import WeightFiles, fetch, load_tensors
 from ._findings import refuse_changes, worries
 from ._native import TIED, is_native, read_native, write_native
 from ._published import read_published, write_published
+from ._saved import KEPT, SETUP_DEFAULTS, check_arguments
 
 __all__ = [
+    "KEPT",
+    "SETUP_DEFAULTS",
     "TIED",
     "Checkpoint",
     "LoadReport",
     "Preprocessing",
     "WeightFiles",
+    "check_arguments",
     "fetch",
     "is_native",
     "load_tensors",

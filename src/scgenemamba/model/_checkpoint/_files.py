@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,12 +19,14 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+TOKENIZERS = (TOKENIZER, "gene_tokenizer.json")
 
 # of the files named here only these are ever fetched or read
 _PATTERNS = ("*.safetensors", "*.json", "*.md")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _LARGEST_JSON = 64 * 2**20
 _LARGEST_HEADER = 32 * 2**20
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*\.safetensors")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
 
@@ -51,7 +54,8 @@ def fetch(
     ConnectionError
         If the repository is not in the cache and cannot be reached.
     """
-    folder = Path(source).expanduser()
+    folder = Path(os.path.expanduser(source))
+    subfolder = (subfolder.rstrip("/") or "/") if subfolder else None
     if not folder.is_dir():
         if folder.exists() or not _REPOSITORY.fullmatch(str(source)):
             msg = f"{str(source)!r} is neither a folder nor a repository 'owner/name' of the Hugging Face hub."
@@ -71,7 +75,8 @@ def _download(repository: str, subfolder: str | None, revision: str | None, loca
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-    patterns = [f"{subfolder}/{pattern}" for pattern in _PATTERNS] if subfolder else list(_PATTERNS)
+    # the tokenizer of all sizes lies at the root
+    patterns = [*[f"{subfolder}/{pattern}" for pattern in _PATTERNS], *TOKENIZERS] if subfolder else list(_PATTERNS)
     options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns}
     options["ignore_patterns"] = None if subfolder else ["*/*"]
     logger.info(f"Fetching {repository} from the Hugging Face hub (only safetensors and JSON).")
@@ -167,7 +172,7 @@ class WeightFiles:
 
 
 class Tensors(Mapping[str, torch.Tensor]):
-    """Tensors that are read when they are asked for, in float32 or better: a large file is never in memory twice.
+    """Tensors that are read when they are asked for, in float32: a large file is never in memory twice.
 
     Parameters
     ----------
@@ -206,7 +211,8 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None
     ValueError
         If names or shapes are not those of the module.
     """
-    state = module.state_dict()
+    # how many batches a norm has seen does not matter
+    state = {name: values for name, values in module.state_dict().items() if values.is_floating_point()}
     lost, extra = sorted(set(state) - set(tensors)), sorted(set(tensors) - set(state))
     for names, what in ((lost, "are missing"), (extra, "belong to nothing")):
         if names:
@@ -281,11 +287,11 @@ def _opened(path: Path) -> Any:
 
 
 def _checked(name: str, values: torch.Tensor) -> torch.Tensor:
-    if not values.is_floating_point():
-        msg = f"Tensor {name!r} holds {values.dtype}, not floating point numbers."
+    if values.dtype not in _DTYPES:
+        msg = f"Tensor {name!r} holds {values.dtype}, not floating point numbers of 16 to 64 bits."
         raise ValueError(msg)
-    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    values = values.to(torch.float32)
     if not bool(values.isfinite().all()):
-        msg = f"Tensor {name!r} holds NaN or infinite values: the file is broken, or its training diverged."
+        msg = f"Tensor {name!r} holds NaN or values beyond single precision: the file is broken, or its training diverged."
         raise ValueError(msg)
     return values

@@ -27,6 +27,7 @@ _MIXER = (
     "norm.weight",
     "out_proj.weight",
 )
+_MOST_DIGITS = 4
 _MAMBA1 = ("x_proj.weight", "dt_proj.weight", "dt_proj.bias")
 _EMBEDDING_ALIASES = ("embeddings.word_embeddings.weight",)
 
@@ -53,7 +54,11 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     if mamba1:
         msg = f"These are weights of Mamba-1 ({mamba1[0]}), which GeneMamba's public code falls back to in silence, not of Mamba-2."
         raise ValueError(msg)
-    layers = sorted({int(match.group(1)) for name in shapes if (match := _LAYER.match(name))})
+    numbers = {match.group(1) for name in shapes if (match := _LAYER.match(name))}
+    if absurd := [number for number in numbers if len(number) > _MOST_DIGITS]:
+        msg = f"There is a layer with the number {absurd[0][:20]}: this is no GeneMamba checkpoint."
+        raise ValueError(msg)
+    layers = sorted(map(int, numbers))
     if "embeddings.weight" not in shapes or not layers:
         msg = (
             "This is no GeneMamba checkpoint: it needs 'embeddings.weight' and 'mamba_mixer.layers.0.mamba.*', and has "
@@ -103,22 +108,24 @@ def head_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
 
 
 def classifier_names(shapes: Mapping[str, tuple[int, ...]], d_model: int) -> dict[str, str]:
-    """Our name of each tensor of the classifier of a fine-tuned file.
+    """Our name of each tensor of the classifier of a fine-tuned file, none if there is no classifier.
 
     Raises
     ------
     ValueError
-        If there is a part of a classifier, or one of other sizes.
+        If it is not built like that of published fine-tuned weights.
     """
     there = {name for name in shapes if name.startswith("classifier.") and not name.endswith("num_batches_tracked")}
     if not there:
         return {}
-    n_classes = shapes.get(f"classifier.layers.{LAST_LAYER}.weight", (1,))[0]
+    last = shapes.get(f"classifier.layers.{LAST_LAYER}.weight", ())
     with torch.device("meta"):
-        state = PublishedClassifier(d_model, n_classes).state_dict()
+        state = PublishedClassifier(d_model, last[0] if last else 1).state_dict()
     expected = {f"classifier.{k}": tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    if wrong := sorted(set(expected) ^ there | {n for n in there & set(expected) if shapes[n] != expected[n]}):
-        msg = f"The classifier is not that of published fine-tuned weights: {', '.join(wrong[:5])}."
+    wrong = (there ^ set(expected)) | {name for name in there & set(expected) if shapes[name] != expected[name]}
+    if wrong or 0 in last:
+        some = ", ".join(sorted(wrong)[:5]) or "it has no classes"
+        msg = f"The classifier is not built like that of published fine-tuned weights: {some}."
         raise ValueError(msg)
     return {name: CLASSIFIER + name.removeprefix("classifier.") for name in expected}
 

@@ -18,18 +18,19 @@ from scgenemamba.model._constants import FACTORS_SOURCE, GENES, MEDIANS, RANK_MO
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
 
-from ._contents import RANK_MODES, Checkpoint, LoadReport, Preprocessing
+from ._contents import Checkpoint, LoadReport, Preprocessing
 from ._files import CONFIG, TOKENIZER, WEIGHTS, WeightFiles, read_json_object
 from ._plain import from_plain, to_plain
+from ._saved import check_architecture, check_saved, check_values
 
 FORMAT, VERSION = "scgenemamba", 1
 PREPROCESSING = "preprocessing.safetensors"
 
+_KINDS = {MEDIANS: "float64", VARIABLE_GENES: "int32"}
 _ENCODER = "network.encoder."
 _HEAD = "objectives.masked_genes.head."
 #: Name of the head's weight in a whole module, not saved where it is the embedding table.
 TIED = f"{_HEAD}weight"
-_NEEDED = ("architecture", "init", "registry", "attributes")
 
 
 def is_native(folder: Path) -> bool:
@@ -83,8 +84,10 @@ def write_native(
     }
     saved["registry"] = to_plain({**registry, "field_registries": fields}, "registry")
     folder.mkdir(parents=True, exist_ok=True)
-    tied = config.tied_head and TIED in state
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items() if not (tied and name == TIED)}
+    left_out = {TIED} if config.tied_head else set()
+    # counters of norms are no weights
+    kept = {name: value for name, value in state.items() if name not in left_out and value.is_floating_point()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     save_arrays(preprocessing, folder / PREPROCESSING)
     write_tokenizer_json(folder / TOKENIZER, vocabulary)
@@ -105,20 +108,24 @@ def read_native(folder: Path) -> Checkpoint:
     if saved.get("format_version") != VERSION:
         msg = f"{CONFIG} has format version {saved.get('format_version')}, this version reads {VERSION}: update scgenemamba."
         raise ValueError(msg)
-    if lost := [key for key in _NEEDED if not isinstance(saved.get(key), dict)]:
-        msg = f"{CONFIG} lacks {', '.join(lost)}."
-        raise ValueError(msg)
+    try:
+        check_saved(saved)
+        registry, init = from_plain(saved["registry"]), from_plain(saved["init"])
+        attributes, config = from_plain(saved["attributes"]), GeneMambaConfig.from_dict(saved["architecture"])
+        check_values(registry)
+    except (TypeError, AttributeError, RecursionError) as error:
+        msg = f"{CONFIG} describes no model: {error}"
+        raise ValueError(msg) from error
     for name in (TOKENIZER, PREPROCESSING):
         if not (folder / name).is_file():
             msg = f"{folder} holds no {name}: the checkpoint is incomplete."
             raise FileNotFoundError(msg)
-    config = GeneMambaConfig.from_dict(saved["architecture"])
     vocabulary = read_tokenizer_json(folder / TOKENIZER)
-    registry = from_plain(saved["registry"])
-    state = _expression_state(registry)
+    state = registry["field_registries"][X_KEY]["state_registry"]
     arrays = _read_arrays(folder / PREPROCESSING, vocabulary)
     state |= {GENES: vocabulary.genes, "column_names": vocabulary.genes, **arrays}
     files = WeightFiles(folder)
+    check_architecture(config, vocabulary, files.shapes)
     tensors = files.tensors({name: name for name in files})
     encoder, head = tensors.only(_ENCODER), dict(tensors.only(_HEAD))
     if head and config.tied_head and "embeddings.weight" in encoder:
@@ -126,23 +133,10 @@ def read_native(folder: Path) -> Checkpoint:
     report = LoadReport(FORMAT, [path.name for path in files.paths], files.n_bytes, fusion=config.fusion)
     report.fusion_reason = "said by config.json"
     report.has_cls, report.has_head = config.use_cls, bool(head)
-    kept = {"state": tensors, "registry": registry, "init": from_plain(saved["init"])}
-    kept |= {"attributes": from_plain(saved["attributes"]), "versions": saved.get("versions", {})}
+    kept = {"state": tensors, "registry": registry, "init": init, "attributes": attributes}
     mode = state.get(RANK_MODE, "median")
     preprocessing = Preprocessing(mode, arrays[MEDIANS], str(state.get(FACTORS_SOURCE, "")))
     return Checkpoint(config, vocabulary, preprocessing, encoder, report, head=head, saved=kept)
-
-
-def _expression_state(registry: dict[str, Any]) -> dict[str, Any]:
-    try:
-        state = registry["field_registries"][X_KEY]["state_registry"]
-    except (KeyError, TypeError) as error:
-        msg = f"The registry in {CONFIG} has no entry of the expression values."
-        raise ValueError(msg) from error
-    if state.get(RANK_MODE, "median") not in RANK_MODES:
-        msg = f"Unknown rank mode {state[RANK_MODE]!r} in {CONFIG}."
-        raise ValueError(msg)
-    return state
 
 
 def _read_arrays(path: Path, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
@@ -151,7 +145,8 @@ def _read_arrays(path: Path, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     except (SafetensorError, ValueError, OSError) as error:
         msg = f"{path.name} is no valid safetensors file: {error}"
         raise ValueError(msg) from error
-    if set(arrays) != {MEDIANS, VARIABLE_GENES} or arrays[MEDIANS].shape != (len(vocabulary),):
+    kinds = {name: str(array.dtype) for name, array in arrays.items()}
+    if kinds != _KINDS or arrays[MEDIANS].shape != (len(vocabulary),):
         msg = f"{path.name} must hold {MEDIANS!r}, one per gene of {TOKENIZER}, and {VARIABLE_GENES!r}."
         raise ValueError(msg)
     chosen = arrays[VARIABLE_GENES]

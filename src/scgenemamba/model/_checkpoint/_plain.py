@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 _ARRAY, _FLOAT = "array", "float"
+_FLOATS = ("nan", "inf", "-inf")
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
 
 
 def to_plain(value: Any, where: str = "") -> Any:
@@ -19,7 +21,8 @@ def to_plain(value: Any, where: str = "") -> Any:
         If there is anything but builtins and NumPy's values, naming where.
     """
     if isinstance(value, np.ndarray):
-        return {_ARRAY: to_plain(value.tolist(), where), "dtype": str(value.dtype)}
+        kind = str(value.dtype) if str(value.dtype) in _DTYPES else "object"
+        return {_ARRAY: to_plain(value.tolist(), where), "dtype": kind}
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -35,19 +38,31 @@ def to_plain(value: Any, where: str = "") -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """What :func:`to_plain` was given, tuples as lists."""
+    """What :func:`to_plain` was given, tuples as lists.
+
+    Raises
+    ------
+    ValueError
+        If an array or number is none.
+    """
     if isinstance(value, list):
         return [from_plain(item) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {_ARRAY, "dtype"}:
-        return _array(from_plain(value[_ARRAY]), str(value["dtype"]))
+        return _array(from_plain(value[_ARRAY]), value["dtype"])
     if set(value) == {_FLOAT}:
+        if value[_FLOAT] not in _FLOATS:
+            msg = f"{value[_FLOAT]!r} in config.json is no float."
+            raise ValueError(msg)
         return float(value[_FLOAT])
     return {key: from_plain(item) for key, item in value.items()}
 
 
-def _array(values: list[Any], dtype: str) -> np.ndarray:
+def _array(values: Any, dtype: Any) -> np.ndarray:
+    if not isinstance(values, list) or dtype not in (*_DTYPES, "object"):
+        msg = f"An array in config.json must be a list of type 'object' or one of {_DTYPES}, got {dtype!r}."
+        raise ValueError(msg)
     array = np.empty(len(values), dtype=object)
     array[:] = values
-    return array if dtype == "object" else array.astype(np.dtype(dtype))
+    return array if dtype == "object" else array.astype(dtype)

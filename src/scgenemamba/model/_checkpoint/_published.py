@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 
+from scgenemamba._logging import logger
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
 
 from ._contents import Checkpoint, LoadReport, Preprocessing
-from ._files import CONFIG, TOKENIZER, WEIGHTS, WeightFiles, read_json_object
+from ._files import CONFIG, TOKENIZER, TOKENIZERS, WEIGHTS, WeightFiles, read_json_object
 from ._layout import (
     AGGREGATOR,
     CLASSIFIER,
@@ -29,7 +30,6 @@ from ._layout import (
     strip_prefix,
 )
 
-_TOKENIZERS = (TOKENIZER, "gene_tokenizer.json")
 # names of one thing in the first release and on the hub
 _CONFIG_ALIASES = {
     "d_model": ("d_model", "hidden_size"),
@@ -39,6 +39,7 @@ _CONFIG_ALIASES = {
     "max_tokens": ("max_position_embeddings",),
 }
 _TOKENS_READ = 2_048
+_MOST_TOKENS = 10_000_000
 
 Fusion = Literal["mean", "sum", "gate", "concat"]
 
@@ -81,7 +82,7 @@ def read_published(
     sizes = sizes_of(shapes)
     _check_vocabulary(sizes["n_tokens"], vocabulary)
     report.has_cls = sizes["n_tokens"] > vocabulary.n_tokens
-    asked = _choose_fusion(fusion, AGGREGATOR[0] in shapes, _from_config(settings, "fusion"), report)
+    asked = _choose_fusion(fusion, any(name in shapes for name in AGGREGATOR), _from_config(settings, "fusion"), report)
     config = GeneMambaConfig(
         **sizes,
         fusion=asked,
@@ -90,7 +91,7 @@ def read_published(
         tied_head=False,
         pooling=pooling,
         flip=flip,
-        max_tokens=max_tokens or _from_config(settings, "max_tokens") or _TOKENS_READ,
+        max_tokens=_tokens_read(settings) if max_tokens is None else max_tokens,
     )
     _compare(settings, config, report)
     wanted = {old: ENCODER + new for old, new in encoder_names(config).items()} | head_names(shapes)
@@ -106,6 +107,10 @@ def read_published(
     report.mixer_trained = not all(bool((encoder[name] == 1).all()) for name in mixers)
     found = Checkpoint(config, vocabulary, Preprocessing(), encoder, report, head=head)
     found.classifier = tensors.only(CLASSIFIER)
+    for name, values in found.classifier.items():
+        if name.endswith("running_var") and bool((values < 0).any()):
+            msg = f"Tensor 'classifier.{name}' holds a variance below zero."
+            raise ValueError(msg)
     found.classes = _class_names(settings, report.n_classes)
     return found
 
@@ -119,8 +124,10 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         If there is no tokenizer file here nor in the folder above, where the hub keeps that of all sizes.
     """
     for place in (folder, folder.parent):
-        for name in _TOKENIZERS:
+        for name in TOKENIZERS:
             if (place / name).is_file():
+                if place != folder:
+                    logger.info(f"The genes are those of {place / name}.")
                 return read_tokenizer_json(place / name)
     msg = f"{folder} holds no {TOKENIZER}, which names the gene of each token."
     raise FileNotFoundError(msg)
@@ -206,6 +213,18 @@ def _choose_fusion(asked: str | None, has_aggregator: bool, configured: Any, rep
 
 def _from_config(settings: Mapping[str, Any], key: str) -> Any:
     return next((settings[name] for name in _CONFIG_ALIASES[key] if settings.get(name) is not None), None)
+
+
+def _tokens_read(settings: Mapping[str, Any]) -> int:
+    value = _from_config(settings, "max_tokens")
+    if value is None:
+        return _TOKENS_READ
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST_TOKENS:
+        msg = (
+            f"{CONFIG} has max_position_embeddings {value!r}, which is no number of tokens. Say it with `max_tokens=`."
+        )
+        raise ValueError(msg)
+    return value
 
 
 def _compare(settings: Mapping[str, Any], config: GeneMambaConfig, report: LoadReport) -> None:
