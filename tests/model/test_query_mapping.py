@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from scgenemamba import GeneMambaModel
-
 from tests.conftest import make_adata
 
 WEIGHT = "objectives.counts.decoder.px_decoder.fc_layers.Layer 0.0.weight"

@@ -78,7 +78,7 @@ def with_model(**changes):
         (with_vocab(CD19=-1), "no token has the id 3"),
         (with_vocab(**{"[UNK]": 1, "[PAD]": 0}), "not \\[UNK\\] and \\[PAD\\]"),
         (with_vocab(**{"[CLS]": 3, "CD19": 5}), "\\[CLS\\] is among the genes"),
-        (with_vocab(**{"CD19": "gone", "": 3}), "unique and not empty"),
+        (with_vocab(**{"CD19": "gone", "": 3}), "a gene has no name"),
         (lambda content: content.update(added_tokens=[{"id": 5, "content": "CD8A"}]), "'CD8A' is not a special"),
         (lambda content: content.update(added_tokens=[{"id": 9, "content": "[UNK]"}]), "two ids"),
         (lambda content: content.update(added_tokens={"a": 1}), "not a list"),

@@ -226,6 +226,8 @@ def _plain_warnings() -> Iterator[None]:
     """Show the package's own warnings without file and line, which mean nothing to whoever runs the command."""
     with warnings.catch_warnings():
         show, own = warnings.showwarning, str(Path(__file__).parents[1])
+        # each file has a report of its own
+        warnings.filterwarnings("always", module="scgenemamba")
 
         def show_plainly(message: Any, category: Any, filename: str, *args: Any, **kwargs: Any) -> None:
             if filename.startswith(own):

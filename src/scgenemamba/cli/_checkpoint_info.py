@@ -93,8 +93,8 @@ def _mixers_trained(checkpoint: Checkpoint) -> bool:
 
 def _first(names: Iterable[object]) -> str:
     """The first few names."""
-    names = [str(name) for name in names]
-    return ", ".join(names[:_N_SHOWN]) + (", ..." if len(names) > _N_SHOWN else "")
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:_N_SHOWN]) + (", ..." if len(texts) > _N_SHOWN else "")
 
 
 def _labels(checkpoint: Checkpoint) -> list[str]:

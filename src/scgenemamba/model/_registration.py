@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scgenemamba._logging import logger
 from scgenemamba.tokens import Vocabulary, counts_from, map_genes, to_token_space
 
 from ._checkpoint import SETUP_DEFAULTS
@@ -29,7 +30,11 @@ _STAND_INS = 3
 def is_set_up(cls: Any, adata: AnnData) -> bool:
     """Whether the user called ``setup_anndata`` for this AnnData (and not for one that it is a copy of)."""
     manager = cls._setup_adata_manager_store.get(adata.uns.get("_scvi_uuid"))
-    return manager is not None and manager.adata is adata and manager.by_user
+    if manager is None or not manager.by_user:
+        return False
+    if manager.adata is not adata:
+        logger.info("adata is a copy of an AnnData that was set up: set the copy up as well to keep its batches and labels.")
+    return manager.adata is adata
 
 
 def register_to(cls: Any, adata: AnnData, reference: GeneReference, setup: dict[str, Any]) -> None:
