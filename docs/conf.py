@@ -96,7 +96,7 @@ if not ("READTHEDOCS" in os.environ or "DOCS_INTERSPHINX" in os.environ):
     intersphinx_mapping = {}
 
 _EXTERNAL = "abc|anndata|collections|lightning|matplotlib|mudata|np|npt|numpy|pandas|pathlib|pytorch_lightning"
-_EXTERNAL += "|scanpy|scipy|scvi|sp|torch|torchmetrics|typing"
+_EXTERNAL += "|huggingface_hub|os|peft|scanpy|scipy|scvi|sp|torch|torchmetrics|typing"
 nitpick_ignore_regex = [
     ("py:.*", rf"({_EXTERNAL})(\..*)?"),
     ("py:.*", "(optional|array-like|default.*)"),  # words that numpydoc allows where a type stands
@@ -105,6 +105,8 @@ nitpick_ignore: list[tuple[str, str]] = [
     # One line each, with the reason, for a missing link that is not ours to mend.
     ("py:data", "Ellipsis"),  # the dots of tuple[str, ...]
     ("py:class", "scgenemamba.model._inference.InferenceMixin"),  # its methods are shown as the model's own
+    ("py:class", "scgenemamba.model._pretrained.PretrainedMixin"),  # likewise
+    ("py:class", "scgenemamba.model._query.QueryMixin"),  # likewise
     ("py:class", "scgenemamba.model._training.TrainingMixin"),  # its methods are shown as the model's own
 ]
 

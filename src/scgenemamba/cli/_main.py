@@ -17,9 +17,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, KeyError, FileNotFoundError, ConnectionError, ImportError) as error:
+    except (ValueError, KeyError, OSError, ImportError) as error:
         # these carry a message for the user; anything else is a defect and keeps its traceback
-        sys.stderr.write(f"scgenemamba: {error.args[0] if error.args else error}\n")
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        sys.stderr.write(f"scgenemamba: {text}\n")
         return 1
     return 0
 
@@ -68,6 +69,9 @@ def _apply(arguments: argparse.Namespace) -> None:
             subfolder=arguments.subfolder,
             revision=arguments.revision,
             local_files_only=arguments.offline,
+            pooling=tuple(arguments.pooling),
+            fusion=arguments.fusion,
+            max_tokens=arguments.max_tokens,
             rank_mode=arguments.rank_mode,
             gene_medians=arguments.gene_medians,
             layer=arguments.layer,
@@ -171,6 +175,17 @@ def _add_apply(commands: Any, name: str, key: str, summary: str, description: st
     parser.add_argument(
         "--gene-medians", metavar="FILE", help="table of the genes' medians (default: from the first file)"
     )
+    parser.add_argument(
+        "--pooling",
+        nargs="+",
+        default=["mean"],
+        choices=["mean", "max", "cls"],
+        help="what summarises a cell in published weights (mean); their classifiers need cls",
+    )
+    parser.add_argument(
+        "--fusion", choices=["mean", "sum", "gate", "concat"], help="of published weights (default: found)"
+    )
+    parser.add_argument("--max-tokens", type=int, help="genes read per cell (default: as in the checkpoint)")
     parser.add_argument("--rank-mode", default="median", choices=["median", "raw", "official_downstream"])
     parser.add_argument(
         "--min-counts-share",

@@ -93,7 +93,7 @@ class PretrainedMixin:
             Cells. Set up before with :meth:`setup_anndata`, they keep their batches and labels, and get a decoder and a
             classifier of their own, to be trained; otherwise they are embedded (and annotated) as they are. ``None``
             takes the first AnnData that a method is given. Genes are matched by name: Ensembl ids with or without
-            version, current, previous and alias symbols; :attr:`gene_report_` says how.
+            version, current, previous and alias symbols; ``gene_report_`` says how.
         subfolder, revision, local_files_only
             Folder within the source; branch, tag or commit; and whether to stay off the network.
         fusion

@@ -33,7 +33,9 @@ def is_set_up(cls: Any, adata: AnnData) -> bool:
     if manager is None or not manager.by_user:
         return False
     if manager.adata is not adata:
-        logger.info("adata is a copy of an AnnData that was set up: set the copy up as well to keep its batches and labels.")
+        logger.info(
+            "adata is a copy of an AnnData that was set up: set the copy up as well to keep its batches and labels."
+        )
     return manager.adata is adata
 
 

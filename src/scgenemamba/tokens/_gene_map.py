@@ -52,7 +52,7 @@ class GeneMap:
     token_ids
         int32, shape ``(n_features,)``; -1 where the feature is not used. Features with one token are to be summed.
     rules
-        Rule that decided, object array of ``str``, shape ``(n_features,)``, one of :data:`RULES`.
+        Rule that decided, object array of ``str``, shape ``(n_features,)``, one of ``RULES``.
     """
 
     names: npt.NDArray[np.object_]

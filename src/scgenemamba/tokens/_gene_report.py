@@ -22,7 +22,7 @@ _PANEL_SHARE = 0.1
 
 @dataclass(frozen=True)
 class GeneReport:
-    """Coverage of a data set; made with :meth:`of`.
+    """Coverage of a data set; made with :meth:`GeneReport.of`.
 
     Attributes
     ----------

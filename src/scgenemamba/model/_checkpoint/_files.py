@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from scgenemamba._logging import logger
@@ -116,6 +117,15 @@ def read_json_object(path: Path) -> dict[str, Any]:
         msg = f"{path.name} must hold a JSON object, not {type(content).__name__}."
         raise ValueError(msg)
     return content
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a safetensors file that others can read as well, as far as the user's mask of permissions lets them."""
+    path.touch()
+    permissions = path.stat().st_mode
+    path.unlink()
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod(permissions)
 
 
 class WeightFiles:

@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
 
 from scgenemamba.model._constants import FACTORS_SOURCE, GENES, MEDIANS, RANK_MODE, VARIABLE_GENES, X_KEY
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
 
 from ._contents import Checkpoint, LoadReport, Preprocessing
-from ._files import CONFIG, TOKENIZER, WEIGHTS, WeightFiles, read_json_object
+from ._files import CONFIG, TOKENIZER, WEIGHTS, WeightFiles, read_json_object, write_tensors
 from ._plain import from_plain, to_plain
 from ._saved import check_architecture, check_saved, check_values
 
@@ -88,8 +86,8 @@ def write_native(
     # counters of norms are no weights
     kept = {name: value for name, value in state.items() if name not in left_out and value.is_floating_point()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    save_arrays(preprocessing, folder / PREPROCESSING)
+    write_tensors(folder / WEIGHTS, tensors)
+    write_tensors(folder / PREPROCESSING, {name: torch.from_numpy(array) for name, array in preprocessing.items()})
     write_tokenizer_json(folder / TOKENIZER, vocabulary)
     (folder / CONFIG).write_text(json.dumps(saved, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -142,7 +140,7 @@ def read_native(folder: Path) -> Checkpoint:
 def _read_arrays(path: Path, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     try:
         arrays = load_arrays(path)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, TypeError, OSError) as error:
         msg = f"{path.name} is no valid safetensors file: {error}"
         raise ValueError(msg) from error
     kinds = {name: str(array.dtype) for name, array in arrays.items()}

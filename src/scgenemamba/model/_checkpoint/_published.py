@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 
 from scgenemamba._logging import logger
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
 
 from ._contents import Checkpoint, LoadReport, Preprocessing
-from ._files import CONFIG, TOKENIZER, TOKENIZERS, WEIGHTS, WeightFiles, read_json_object
+from ._files import CONFIG, TOKENIZER, TOKENIZERS, WEIGHTS, WeightFiles, read_json_object, write_tensors
 from ._layout import (
     AGGREGATOR,
     CLASSIFIER,
@@ -163,7 +162,7 @@ def write_published(
     tensors |= {f"lm_head.{name}": value.clone() for name, value in head.items()}
     tensors |= {f"classifier.{name}": value.contiguous() for name, value in classifier.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(folder / WEIGHTS, tensors)
     settings = {
         "architectures": ["MambaModel"],
         "d_model": config.d_model,
