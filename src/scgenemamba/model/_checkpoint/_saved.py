@@ -52,6 +52,11 @@ def check_saved(saved: Mapping[str, Any]) -> None:
         _expect(isinstance(saved.get(key), dict), f"lacks {key!r}")
     for name, value in saved["attributes"].items():
         _expect(name in KEPT and isinstance(value, KEPT[name]), f"has attributes that no model keeps: {name}")
+    curves = saved["attributes"].get("history_") or {}
+    good = all(isinstance(curve, dict) and all(map(_are_numbers, curve.values())) for curve in curves.values())
+    _expect(good, "has attributes with a history_ that is none")
+    good = all(isinstance(name, str) for name in saved["attributes"].get("objectives_", []))
+    _expect(good, "has attributes with objectives_ that are no names")
     _expect(
         all(isinstance(part, dict) for part in saved["init"].values()), "has 'init' that is no arguments of a model"
     )
@@ -147,6 +152,13 @@ def check_architecture(config: GeneMambaConfig, vocabulary: Vocabulary, shapes: 
     _expect(latent == config.n_latent, f"has a latent of {config.n_latent}, and the weights of {latent}")
     inner = shapes.get(f"{encoder}layers.0.mixer.out_proj.weight", (0, 0))[-1]
     _expect(inner == config.d_inner, f"has layers of inner width {config.d_inner}, and the weights of {inner}")
+
+
+def _are_numbers(values: Any) -> bool:
+    # numbers that JSON lacks are objects of one text
+    return isinstance(values, list) and all(
+        isinstance(value, int | float) or (isinstance(value, dict) and set(value) == {"float"}) for value in values
+    )
 
 
 def _expect(holds: bool, what: str) -> None:
