@@ -136,6 +136,7 @@ def test_the_table_is_not_read_for_nothing(monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(rules, "gene_table", refuse)
+    rules._map_genes.cache_clear()
     map_genes(["CD3E"], Vocabulary(["CD3E"]))
     with pytest.raises(AssertionError):
         map_genes(["CD3E"], IDS)

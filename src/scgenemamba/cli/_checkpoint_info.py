@@ -40,17 +40,17 @@ def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     config, report = checkpoint.config, checkpoint.report
     genes = checkpoint.vocabulary.genes
     told = checkpoint.preprocessing.factors_source or "none in the checkpoint"
-    labels = _labels(checkpoint)
+    labels = checkpoint.classes
     return [
         ("format", report.format),
         ("files", f"{', '.join(report.files)} ({report.n_bytes / 1e6:.1f} MB)"),
         ("key prefix", report.prefix or "none"),
         ("layers x width", f"{config.n_layers} x {config.d_model}, state {config.d_state}, {config.n_heads} heads"),
         ("parameters", f"{_n_parameters(checkpoint):,} in encoder and head"),
-        ("fusion", f"{report.fusion} ({report.fusion_reason})"),
-        ("mixers", "trained" if _mixers_trained(checkpoint) else "never trained: all D and norm weights are exactly 1"),
-        ("head", "over the vocabulary" if report.has_head else "none"),
-        ("[CLS]", "has a row" if report.has_cls else "has no row"),
+        ("fusion", f"{config.fusion} ({report.fusion_reason})"),
+        ("mixers", "trained" if checkpoint.mixers_trained else "never trained: all D and norm weights are exactly 1"),
+        ("head", "over the vocabulary" if checkpoint.head else "none"),
+        ("[CLS]", "has a row" if checkpoint.has_cls else "has no row"),
         ("classes", f"{len(labels)}: {_first(labels)}" if labels else "no classifier"),
         ("genes", f"{len(genes):,}: {_first(genes)}"),
         ("rank factors", told),
@@ -61,19 +61,17 @@ def _differences(checkpoint: Checkpoint) -> list[str]:
     config, report = checkpoint.config, checkpoint.report
     found = [*report.disagreements]
     found += [f"tensor not used: {name}" for name in report.unused]
-    found += [f"tensor missing: {name}" for name in report.missing]
     if report.format == "scgenemamba":
         return found
-    if not _mixers_trained(checkpoint):
+    if not checkpoint.mixers_trained:
         found.append("the mixers never received a gradient, as when the public code returns its input unchanged")
-    if config.n_tokens - report.has_cls != _PUBLISHED_TOKENS:
+    if config.n_tokens - checkpoint.has_cls != _PUBLISHED_TOKENS:
         found.append(f"{config.n_tokens:,} rows of the embedding table instead of {_PUBLISHED_TOKENS:,}")
     expected = _PUBLISHED.get((config.n_layers, config.d_model))
     if expected is None:
         found.append(f"{config.n_layers} layers x {config.d_model} is none of the published sizes")
-    elif report.fusion == "mean" and report.has_head and not report.has_cls:
-        n = _n_parameters(checkpoint)
-        if n != expected:
+    elif config.fusion == "mean" and checkpoint.head and not checkpoint.has_cls:
+        if (n := _n_parameters(checkpoint)) != expected:
             found.append(f"{n:,} parameters instead of {expected:,}")
     return found
 
@@ -85,24 +83,7 @@ def _n_parameters(checkpoint: Checkpoint) -> int:
     return encoder + sum(t.numel() for name, t in checkpoint.head.items() if name not in skipped)
 
 
-def _mixers_trained(checkpoint: Checkpoint) -> bool:
-    """Whether the mixers ever received a gradient; of our own format the report does not say."""
-    mixers = [name for name in checkpoint.encoder if name.endswith((".mixer.D", ".mixer.norm.weight"))]
-    return any(bool((checkpoint.encoder[name] != 1).any()) for name in mixers)
-
-
 def _first(names: Iterable[object]) -> str:
     """The first few names."""
     texts = [str(name) for name in names]
     return ", ".join(texts[:_N_SHOWN]) + (", ..." if len(texts) > _N_SHOWN else "")
-
-
-def _labels(checkpoint: Checkpoint) -> list[str]:
-    """Names of the classes, as far as the checkpoint tells them."""
-    if checkpoint.classes or not checkpoint.saved:
-        return [str(name) for name in checkpoint.classes]
-    from scgenemamba.model._constants import LABELS_KEY
-
-    state = checkpoint.saved["registry"]["field_registries"][LABELS_KEY]["state_registry"]
-    # the last one means "no label"
-    return [str(name) for name in list(state["categorical_mapping"])[:-1]]

@@ -101,6 +101,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scgenemamba", description="GeneMamba: single-cell embedding and annotation.")
     parser.add_argument("--version", action="version", version=f"scgenemamba {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_info(commands)
+    _add_demo(commands)
+    _add_apply(
+        commands,
+        "embed",
+        "X_genemamba",
+        "embed the cells of files with a pretrained model",
+        "Write the representation of each cell: with an AnnData file to obsm, or as a table of cells.",
+    )
+    _add_apply(
+        commands,
+        "annotate",
+        "genemamba",
+        "annotate the cells of files with a pretrained model",
+        "Write the label of each cell, and its probability: with an AnnData file to obs, or as a table of cells.",
+    )
+    return parser
+
+
+def _add_info(commands: Any) -> None:
     info = commands.add_parser(
         "info",
         help="print versions, devices and the back-end in use, or what is in a checkpoint",
@@ -111,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("checkpoint", nargs="?", help="folder, or repository of the Hugging Face hub")
     _add_source(info)
     info.set_defaults(run=_info)
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="train on a reference, annotate a query, and draw the result",
@@ -131,21 +154,6 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=int, default=1, help="repeat with several splits and report the mean (%(default)s)"
     )
     demo.set_defaults(run=_demo)
-    _add_apply(
-        commands,
-        "embed",
-        "X_genemamba",
-        "embed the cells of files with a pretrained model",
-        "Write the representation of each cell: with an AnnData file to obsm, or as a table of cells.",
-    )
-    _add_apply(
-        commands,
-        "annotate",
-        "genemamba",
-        "annotate the cells of files with a pretrained model",
-        "Write the label of each cell, and its probability: with an AnnData file to obs, or as a table of cells.",
-    )
-    return parser
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from ._module import GeneMambaModule
 from ._presets import resolve_preset
 from ._pretrained import PretrainedMixin
 from ._query import QueryMixin
+from ._saving import SavingMixin
 from ._setup import register, resolve_likelihood
 from ._training import PlainHistoryRunner, TrainingMixin
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class GeneMambaModel(PretrainedMixin, QueryMixin, InferenceMixin, TrainingMixin, BaseModelClass):
+class GeneMambaModel(PretrainedMixin, SavingMixin, QueryMixin, InferenceMixin, TrainingMixin, BaseModelClass):
     """GeneMamba: a bidirectional Mamba-2 encoder of rank-ordered gene tokens.
 
     Parameters

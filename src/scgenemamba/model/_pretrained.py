@@ -1,23 +1,19 @@
-"""Models from checkpoints, and checkpoints from models."""
+"""Models from checkpoints."""
 
 from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
 from scgenemamba._logging import logger
-from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import read_factors
 
-from ._card import model_card
 from ._checkpoint import (
-    KEPT,
     SETUP_DEFAULTS,
     TIED,
     Checkpoint,
@@ -30,8 +26,6 @@ from ._checkpoint import (
     read_published,
     refuse_changes,
     worries,
-    write_native,
-    write_published,
 )
 from ._checkpoint._contents import RANK_MODES
 from ._constants import FACTORS_SOURCE, GENE_REPORT, MEDIANS, MIN_COUNTS_SHARE, X_KEY
@@ -41,8 +35,6 @@ from ._scale import warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-_PACKAGES = ("scgenemamba", "torch", "scvi-tools", "anndata", "numpy")
 
 
 class PretrainedMixin:
@@ -176,7 +168,7 @@ class PretrainedMixin:
             head = {name: _with_mean_row(value) for name, value in head.items()}
             n_tokens += 1
         config = replace(config, n_tokens=n_tokens, tied_head=config.tied_head or not head)
-        if checkpoint.classes and config.use_cls:
+        if checkpoint.classifier and config.use_cls:
             model_kwargs = {"published_classes": tuple(checkpoint.classes), **model_kwargs}
         model: Any
         if adata is None:
@@ -226,95 +218,6 @@ class PretrainedMixin:
         if adata is not None:
             model._validate_anndata(adata)
         return model
-
-    def save_pretrained(
-        self, save_directory: str | Path, *, format: Literal["scgenemamba", "published"] = "scgenemamba"
-    ) -> None:
-        """Save weights as safetensors and everything else as JSON, with a model card: a folder ready for a hub.
-
-        Parameters
-        ----------
-        save_directory
-            Made if it does not exist; files of the same names are replaced.
-        format
-            ``"published"`` writes the encoder, and the head over the vocabulary, in the layout of the published
-            GeneMamba, for encoders that fit it.
-
-        Raises
-        ------
-        ValueError
-            If the published layout cannot hold the encoder.
-        """
-        folder = Path(save_directory)
-        if folder.is_file():
-            msg = f"{folder} is a file; give a folder."
-            raise ValueError(msg)
-        config: GeneMambaConfig = self.module.config
-        if format == "published":
-            encoder = self.module.network.encoder.state_dict()
-            objectives = self.module.objectives
-            head = (
-                objectives["masked_genes"].head.state_dict()
-                if "masked_genes" in objectives and self.head_trained_
-                else {}
-            )
-            classifier = self.module.published_classifier
-            write_published(
-                folder,
-                config,
-                self.vocabulary,
-                encoder,
-                head,
-                classifier={} if classifier is None else classifier.state_dict(),
-                classes=self.published_classes_,
-            )
-            return
-        if format != "scgenemamba":
-            msg = f"Unknown format {format!r}; choose 'scgenemamba' or 'published'."
-            raise ValueError(msg)
-        init = {
-            part: {k: v for k, v in values.items() if k != "registry"} for part, values in self.init_params_.items()
-        }
-        attributes = {name: getattr(self, name) for name in KEPT if hasattr(self, name)}
-        versions = {package: version(package) for package in _PACKAGES}
-        write_native(
-            folder,
-            config=config,
-            state=self.module.state_dict(),
-            registry=self.registry_,
-            init=init,
-            attributes=attributes,
-            versions=versions,
-        )
-        (folder / "README.md").write_text(model_card(self, versions), encoding="utf-8")
-
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None, **kwargs: Any) -> str:
-        """Upload what :meth:`save_pretrained` writes to a repository of the Hugging Face hub.
-
-        Parameters
-        ----------
-        repo_id
-            ``"owner/name"``; made if it does not exist.
-        private
-            Whether a new repository is private.
-        token
-            Of the hub; ``None`` takes that of ``hf auth login``.
-        **kwargs
-            Of :meth:`huggingface_hub.HfApi.upload_folder`, such as ``commit_message``.
-
-        Returns
-        -------
-        Address of the upload.
-        """
-        from tempfile import TemporaryDirectory
-
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **kwargs))
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
         """As scvi-tools', and keeps the report of the gene matching."""

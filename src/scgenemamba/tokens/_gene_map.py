@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +100,14 @@ def map_genes(names: Iterable[object], vocabulary: Vocabulary) -> GeneMap:
     >>> map_genes(["CD3E", "ENSG00000177455.16", "Cd3e"], vocabulary).rules
     array(['symbol', 'version removed', 'unknown'], dtype=object)
     """
-    given = np.array(["" if name is None or name != name else str(name).strip() for name in names], dtype=object)
+    given = tuple("" if name is None or name != name else str(name).strip() for name in names)
+    # every loader of a data set asks for the same map
+    return _map_genes(given, tuple(vocabulary.genes))
+
+
+@lru_cache(maxsize=4)
+def _map_genes(names: tuple[str, ...], genes: tuple[str, ...]) -> GeneMap:
+    given, vocabulary = np.array(names, dtype=object), Vocabulary(genes)
     tokens = {gene: token for token, gene in enumerate(vocabulary.genes, start=vocabulary.FIRST_GENE)}
     token_ids = np.full(len(given), -1, dtype=np.int32)
     rules = np.full(len(given), UNKNOWN, dtype=object)

@@ -1,7 +1,8 @@
 """Checkpoints as safetensors and JSON: ours, and the published GeneMamba's. No pickle, no code."""
 
 from ._contents import Checkpoint, LoadReport, Preprocessing
-from ._files import WeightFiles, fetch, load_tensors
+from ._fetch import fetch
+from ._files import WeightFiles, load_tensors
 from ._findings import refuse_changes, worries
 from ._native import TIED, is_native, read_native, write_native
 from ._published import read_published, write_published

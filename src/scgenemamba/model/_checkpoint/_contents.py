@@ -51,14 +51,10 @@ class LoadReport:
         Weight files, and their size.
     prefix
         What all keys began with, beyond the format's own names.
-    fusion, fusion_reason
-        How directions are joined, and how that is known.
-    mixer_trained
-        Whether the mixers ever received a gradient.
-    has_head, has_cls, n_classes
-        Whether there is a head over the vocabulary, a ``[CLS]`` row, and classes of a classifier (0 for none).
-    unused, missing
-        Keys that nothing reads, and parameters that the file lacks.
+    fusion_reason
+        How it is known how the directions are joined.
+    unused
+        Keys that nothing reads.
     disagreements
         Where config.json says otherwise than the tensors.
     """
@@ -67,14 +63,8 @@ class LoadReport:
     files: list[str]
     n_bytes: int
     prefix: str = ""
-    fusion: str = ""
     fusion_reason: str = ""
-    mixer_trained: bool = True
-    has_head: bool = False
-    has_cls: bool = False
-    n_classes: int = 0
     unused: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
     disagreements: list[str] = field(default_factory=list)
 
 
@@ -113,3 +103,14 @@ class Checkpoint:
     classifier: Mapping[str, torch.Tensor] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     saved: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_cls(self) -> bool:
+        """Whether the table of embeddings has a row for ``[CLS]``."""
+        return self.config.n_tokens > self.vocabulary.n_tokens
+
+    @property
+    def mixers_trained(self) -> bool:
+        """Whether the mixers ever received a gradient; if not, all ``D`` and norm weights are exactly one."""
+        mixers = [name for name in self.encoder if name.endswith((".mixer.D", ".mixer.norm.weight"))]
+        return any(bool((self.encoder[name] != 1).any()) for name in mixers)

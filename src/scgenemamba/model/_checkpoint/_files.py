@@ -1,9 +1,8 @@
-"""Finding the files of a checkpoint and reading them, trusting nothing that they say."""
+"""Reading and writing the files of a checkpoint, trusting nothing that they say."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,82 +13,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from scgenemamba._logging import logger
-
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZERS = (TOKENIZER, "gene_tokenizer.json")
 
-# of the files named here only these are ever fetched or read
-_PATTERNS = ("*.safetensors", "*.json", "*.md")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _LARGEST_JSON = 64 * 2**20
 _LARGEST_HEADER = 32 * 2**20
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*\.safetensors")
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
-
-
-def fetch(
-    source: str | Path, *, subfolder: str | None = None, revision: str | None = None, local_files_only: bool = False
-) -> Path:
-    """Folder of a checkpoint, fetched from the Hugging Face hub where it is not one of this machine.
-
-    Parameters
-    ----------
-    source
-        A folder, or a repository ``"owner/name"``.
-    subfolder
-        Folder within it.
-    revision
-        Branch, tag or commit of the repository.
-    local_files_only
-        Take a repository from the cache, and never from the network.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder, repository or subfolder.
-    ConnectionError
-        If the repository is not in the cache and cannot be reached.
-    """
-    folder = Path(os.path.expanduser(source))
-    subfolder = (subfolder.rstrip("/") or "/") if subfolder else None
-    if not folder.is_dir():
-        if folder.exists() or not _REPOSITORY.fullmatch(str(source)):
-            msg = f"{str(source)!r} is neither a folder nor a repository 'owner/name' of the Hugging Face hub."
-            raise FileNotFoundError(msg)
-        folder = _download(str(source), subfolder, revision, local_files_only)
-    if subfolder is None:
-        return folder
-    inside = (folder / subfolder).resolve()
-    if not inside.is_relative_to(folder.resolve()) or not inside.is_dir():
-        folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        msg = f"Subfolder {subfolder!r} not found in {source}; it has {folders or 'none'}."
-        raise FileNotFoundError(msg)
-    return folder / subfolder
-
-
-def _download(repository: str, subfolder: str | None, revision: str | None, local_files_only: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    # the tokenizer of all sizes lies at the root
-    patterns = [*[f"{subfolder}/{pattern}" for pattern in _PATTERNS], *TOKENIZERS] if subfolder else list(_PATTERNS)
-    options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns}
-    options["ignore_patterns"] = None if subfolder else ["*/*"]
-    logger.info(f"Fetching {repository} from the Hugging Face hub (only safetensors and JSON).")
-    try:
-        return Path(snapshot_download(repository, local_files_only=local_files_only, **options))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        msg = f"Repository {repository!r} (revision {revision or 'main'}) not found, or it is private: log in with `hf auth login`."
-        raise FileNotFoundError(msg) from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        asked = "and `local_files_only=True`" if local_files_only else "and the hub cannot be reached"
-        msg = f"{repository!r} is not in the cache {asked}. Fetch it where there is a network, or give a folder. ({type(error).__name__})"
-        raise ConnectionError(msg) from error
 
 
 def read_json(path: Path) -> Any:

@@ -35,10 +35,10 @@ def worries(checkpoint: Checkpoint) -> list[str]:
     config, report = checkpoint.config, checkpoint.report
     logger.info(
         f"Published GeneMamba, {config.n_layers} layers x {config.d_model}, {config.n_tokens} tokens, "
-        f"{report.n_bytes / 1e6:.0f} MB, fusion {report.fusion!r} ({report.fusion_reason})."
+        f"{report.n_bytes / 1e6:.0f} MB, fusion {config.fusion!r} ({report.fusion_reason})."
     )
     found = []
-    if not report.mixer_trained:
+    if not checkpoint.mixers_trained:
         found.append(
             "The mixers were never trained: all D and norm weights are exactly 1, as when the public code returns its input "
             "unchanged. Hidden states are those of random layers."

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 
-from scgenemamba.model._constants import FACTORS_SOURCE, GENES, MEDIANS, RANK_MODE, VARIABLE_GENES, X_KEY
+from scgenemamba.model._constants import FACTORS_SOURCE, GENES, LABELS_KEY, MEDIANS, RANK_MODE, VARIABLE_GENES, X_KEY
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
 
@@ -128,13 +128,15 @@ def read_native(folder: Path) -> Checkpoint:
     encoder, head = tensors.only(_ENCODER), dict(tensors.only(_HEAD))
     if head and config.tied_head and "embeddings.weight" in encoder:
         head["weight"] = encoder["embeddings.weight"]
-    report = LoadReport(FORMAT, [path.name for path in files.paths], files.n_bytes, fusion=config.fusion)
-    report.fusion_reason = "said by config.json"
-    report.has_cls, report.has_head = config.use_cls, bool(head)
+    report = LoadReport(FORMAT, [path.name for path in files.paths], files.n_bytes, fusion_reason="said by config.json")
     kept = {"state": tensors, "registry": registry, "init": init, "attributes": attributes}
     mode = state.get(RANK_MODE, "median")
     preprocessing = Preprocessing(mode, arrays[MEDIANS], str(state.get(FACTORS_SOURCE, "")))
-    return Checkpoint(config, vocabulary, preprocessing, encoder, report, head=head, saved=kept)
+    # the last category means "no label"
+    labels = registry["field_registries"][LABELS_KEY]["state_registry"]["categorical_mapping"][:-1]
+    found = Checkpoint(config, vocabulary, preprocessing, encoder, report, head=head, saved=kept)
+    found.classes = [str(label) for label in labels]
+    return found
 
 
 def _read_arrays(path: Path, vocabulary: Vocabulary) -> dict[str, np.ndarray]:

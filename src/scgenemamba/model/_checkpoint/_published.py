@@ -50,7 +50,6 @@ def read_published(
     pooling: tuple[str, ...] = ("mean",),
     flip: Literal["masked", "full"] = "masked",
     max_tokens: int | None = None,
-    vocabulary: Vocabulary | None = None,
 ) -> Checkpoint:
     """Read a checkpoint in the published layout.
 
@@ -62,8 +61,6 @@ def read_published(
         How the directions are joined, where the file does not say.
     pooling, flip, max_tokens
         Settings of the architecture that no tensor shows.
-    vocabulary
-        Genes in token order, where the folder has no ``tokenizer.json``.
 
     Raises
     ------
@@ -77,10 +74,9 @@ def read_published(
     settings = read_json_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     report = LoadReport("published GeneMamba", [p.name for p in files.paths], files.n_bytes, prefix=prefix)
     shapes = {name: files.shapes[old] for name, old in names.items()}
-    vocabulary = vocabulary or read_vocabulary(folder)
+    vocabulary = read_vocabulary(folder)
     sizes = sizes_of(shapes)
     _check_vocabulary(sizes["n_tokens"], vocabulary)
-    report.has_cls = sizes["n_tokens"] > vocabulary.n_tokens
     asked = _choose_fusion(fusion, any(name in shapes for name in AGGREGATOR), _from_config(settings, "fusion"), report)
     config = GeneMambaConfig(
         **sizes,
@@ -96,21 +92,17 @@ def read_published(
     wanted = {old: ENCODER + new for old, new in encoder_names(config).items()} | head_names(shapes)
     check_shapes(shapes, config, wanted)
     classifier = classifier_names(shapes, config.d_model)
-    report.n_classes = shapes[f"classifier.layers.{LAST_LAYER}.weight"][0] if classifier else 0
     wanted |= classifier
     report.unused = sorted(set(shapes) - set(wanted) - {n for n in shapes if n.endswith("num_batches_tracked")})
-    report.has_head = "lm_head.weight" in shapes
     tensors = files.tensors({names[name]: new for name, new in wanted.items()})
     encoder, head = tensors.only(ENCODER), tensors.only(HEAD)
-    mixers = [name for name in encoder if name.endswith((".D", "mixer.norm.weight"))]
-    report.mixer_trained = not all(bool((encoder[name] == 1).all()) for name in mixers)
     found = Checkpoint(config, vocabulary, Preprocessing(), encoder, report, head=head)
     found.classifier = tensors.only(CLASSIFIER)
     for name, values in found.classifier.items():
         if name.endswith("running_var") and bool((values < 0).any()):
             msg = f"Tensor 'classifier.{name}' holds a variance below zero."
             raise ValueError(msg)
-    found.classes = _class_names(settings, report.n_classes)
+    found.classes = _class_names(settings, len(found.classifier[f"layers.{LAST_LAYER}.bias"]) if classifier else 0)
     return found
 
 
@@ -199,15 +191,11 @@ def _choose_fusion(asked: str | None, has_aggregator: bool, configured: Any, rep
         report.disagreements.append(f"config.json says mode {told!r}, but the file {there} aggregator")
         told = None
     if told is not None:
-        report.fusion, report.fusion_reason = told, "asked for" if asked else "said by config.json"
-    else:
-        why = (
-            "as the paper and the launch script have it; 'concat' has the same tensors"
-            if has_aggregator
-            else "no aggregator"
-        )
-        report.fusion, report.fusion_reason = fits[0], why
-    return report.fusion
+        report.fusion_reason = "asked for" if asked else "said by config.json"
+        return told
+    paper = "as the paper and the launch script have it; 'concat' has the same tensors"
+    report.fusion_reason = paper if has_aggregator else "no aggregator"
+    return fits[0]
 
 
 def _from_config(settings: Mapping[str, Any], key: str) -> Any:
