@@ -12,7 +12,7 @@ from scgenemamba._logging import logger
 
 from ._constants import BATCH_KEY, LABELS_KEY
 from ._scale import warn
-from ._validate import name_some, point_out_unlabeled
+from ._validate import name_some, point_out_confounded, point_out_unlabeled
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -62,9 +62,10 @@ class LabelsField(CategoricalObsField):
 
     UNLABELED_CATEGORY = "unlabeled_category"
 
-    def __init__(self, labels_key: str | None, unlabeled_category: str) -> None:
+    def __init__(self, labels_key: str | None, unlabeled_category: str, batch_key: str | None = None) -> None:
         super().__init__(LABELS_KEY, labels_key)
         self._unlabeled = unlabeled_category
+        self._batch_key = batch_key
 
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Register the labels of the training data."""
@@ -87,6 +88,8 @@ class LabelsField(CategoricalObsField):
             warn(
                 f"obs[{self._original_attr_key!r}] has the single label {categories[0]!r}: every prediction will be it."
             )
+        if self._batch_key is not None:
+            point_out_confounded(column, adata.obs[self._batch_key], self._unlabeled)
         return self._encode(adata, categories)
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **kwargs: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def register(
         raise KeyError(msg)
     fields: list[BaseAnnDataField] = [
         BatchField(batch_key),
-        LabelsField(asked["labels_key"], asked["unlabeled_category"]),
+        LabelsField(asked["labels_key"], asked["unlabeled_category"], batch_key),
         SizeFactorField(SIZE_FACTOR_KEY, asked["size_factor_key"], required=False),
         CategoricalCovariatesField(CATEGORICAL_KEY, asked["categorical_covariate_keys"]),
         ContinuousCovariatesField(CONTINUOUS_KEY, asked["continuous_covariate_keys"]),

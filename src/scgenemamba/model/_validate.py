@@ -101,3 +101,23 @@ def point_out_unlabeled(categories: Any, labels_key: str, unlabeled_category: ob
             f"Labels {name_some(looks)} of obs[{labels_key!r}] look like missing labels, but count as cell types: only "
             f"{unlabeled_category!r} and NaN are unlabeled. Set `unlabeled_category` or rename them."
         )
+
+
+def point_out_confounded(labels: pd.Series, batches: pd.Series, unlabeled_category: object) -> None:
+    """Say which labels occur in one batch only, among the batches that have labels."""
+    cells = pd.DataFrame({"label": labels.astype(object).to_numpy(), "batch": batches.astype(object).to_numpy()})
+    # a batch without labels, such as a query, says nothing about what is in it
+    pairs = cells[cells["label"].notna() & (cells["label"] != unlabeled_category)].drop_duplicates()
+    n_batches = pairs["label"].value_counts(sort=False)
+    alone = pairs[pairs["label"].map(n_batches) == 1]
+    if pairs["batch"].nunique() < 2 or alone.empty:
+        return
+    where = [f"{label} (in {batch})" for label, batch in zip(alone["label"], alone["batch"], strict=True)]
+    no_bridge = "No label is in two batches, so that labels and batches cannot be told apart. "
+    warn(
+        f"{len(alone)} of {len(n_batches)} labels of obs[{labels.name!r}] occur in one batch of obs[{batches.name!r}] only: "
+        f"{name_some(where)}. {no_bridge if len(alone) == len(n_batches) else ''}These cells are kept as they are and not "
+        "mixed with others, and learning their labels can pull the batches apart. If the types are truly absent elsewhere, "
+        "there is nothing to fix. If they have another name there, give them one name; if some of their cells were not "
+        f"annotated there, set the labels of those cells to {unlabeled_category!r}."
+    )
