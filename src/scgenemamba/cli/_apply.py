@@ -150,12 +150,14 @@ def _result(model: Any, adata: AnnData, job: Job) -> pd.DataFrame:
     """One row per cell."""
     import pandas as pd
 
+    from scgenemamba.tl._decision import decide
+
     if job.task == "embed":
         latent = model.get_latent_representation(adata, batch_size=job.batch_size)
         return pd.DataFrame(latent, index=adata.obs_names, columns=[f"{job.key}_{i}" for i in range(latent.shape[1])])
-    probabilities = model.predict(adata, soft=True, batch_size=job.batch_size)
-    best = {job.key: probabilities.columns[probabilities.to_numpy().argmax(1)].astype(str)}
-    return pd.DataFrame({**best, f"{job.key}_probability": probabilities.max(axis=1).to_numpy()}, index=adata.obs_names)
+    # the columns of tl.annotate; published classifiers have no calibration, which coverage would need
+    columns, _ = decide(model, adata, job.key, coverage=None, batch_size=job.batch_size)
+    return pd.DataFrame(columns, index=adata.obs_names)
 
 
 def _write(adata: AnnData, result: pd.DataFrame, target: Path, job: Job) -> None:
@@ -184,8 +186,7 @@ def _add(adata: AnnData, result: pd.DataFrame, job: Job) -> None:
         adata.obsm[job.key] = result.to_numpy()
         return
     for name in result:
-        values = result[name]
-        adata.obs[name] = (values.astype("category") if name == job.key else values).array
+        adata.obs[name] = result[name].array
 
 
 def _write_table(result: pd.DataFrame, path: Path) -> None:
