@@ -5,12 +5,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import cli, model, nn, pl, tl, tokens, train
+    from . import cli, metrics, model, nn, pl, tl, tokens, train
     from .model import GeneMambaModel
 
-__all__ = ["GeneMambaModel", "__version__", "cli", "model", "nn", "pl", "tl", "tokens", "train"]
+__all__ = ["GeneMambaModel", "__version__", "cli", "metrics", "model", "nn", "pl", "tl", "tokens", "train"]
 
-_SUBMODULES = frozenset({"cli", "model", "nn", "pl", "tl", "tokens", "train"})
+_SUBMODULES = frozenset({"cli", "metrics", "model", "nn", "pl", "tl", "tokens", "train"})
 
 try:
     __version__ = version("scgenemamba")

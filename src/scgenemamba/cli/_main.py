@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._benchmark_arguments import add_benchmark
+
 if TYPE_CHECKING:
     from scgenemamba import GeneMambaModel
 
@@ -39,6 +41,31 @@ def _demo(arguments: argparse.Namespace) -> None:
         preset=arguments.preset,
         max_epochs=arguments.max_epochs,
         n_seeds=arguments.seeds,
+    )
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from ._benchmark import BenchmarkRequest, run_benchmark
+
+    run_benchmark(
+        BenchmarkRequest(
+            data=arguments.data,
+            out=arguments.out,
+            batch_key=arguments.batch,
+            labels_key=arguments.labels,
+            methods=arguments.methods,
+            tasks=arguments.tasks,
+            splits=arguments.splits,
+            seeds=arguments.seeds,
+            preset=arguments.preset,
+            max_epochs=arguments.max_epochs,
+            layer=arguments.layer,
+            gene_key=arguments.gene_key,
+            use_raw=arguments.use_raw,
+            max_folds=arguments.max_folds,
+            quick=arguments.quick,
+            figures=not arguments.no_figures,
+        )
     )
 
 
@@ -103,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_info(commands)
     _add_demo(commands)
+    add_benchmark(commands, _benchmark)
     _add_apply(
         commands,
         "embed",

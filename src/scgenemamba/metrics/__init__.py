@@ -1,0 +1,32 @@
+"""Scores of embeddings and annotations, and the comparison behind ``scgenemamba benchmark``."""
+
+from ._annotation import annotation_scores, per_class_scores
+from ._benchmark import benchmark
+from ._confidence import SetCoverage, expected_calibration_error, novelty_auroc, set_coverage
+from ._integration import integration_scores
+from ._interval import Interval, mean_interval
+from ._methods import Method, Output, Settings, Task, method_names
+from ._methods._genemamba import GeneMamba
+from ._results import BenchmarkResult
+from ._store import read_run
+
+__all__ = [
+    "BenchmarkResult",
+    "GeneMamba",
+    "Interval",
+    "Method",
+    "Output",
+    "SetCoverage",
+    "Settings",
+    "Task",
+    "annotation_scores",
+    "benchmark",
+    "expected_calibration_error",
+    "integration_scores",
+    "mean_interval",
+    "method_names",
+    "novelty_auroc",
+    "per_class_scores",
+    "read_run",
+    "set_coverage",
+]
