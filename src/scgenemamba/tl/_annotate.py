@@ -31,6 +31,20 @@ def annotate(
 ) -> None:
     """Annotate cells with a trained model, and say which of them it does not know.
 
+    Written are, with ``key`` for ``key_added``:
+
+    - ``obs[key]``: the most probable label, or ``unknown_label``; categorical, as all labels.
+    - ``obs[key + "_probability"]``: probability of the most probable label, float32.
+    - ``obs[key + "_label"]``: the most probable label, also of unknown cells. This one and the next two with ``coverage``.
+    - ``obs[key + "_novelty"]``: novelty score, float32; above 1 a cell is unknown.
+    - ``obs[key + "_set"]``: labels of the prediction set, joined by ``" | "``, an empty text if there are none.
+    - ``obs[key + "_cluster"]``: the clusters that voted, with ``majority_voting=True``.
+    - ``obs[key + "_majority"]``: ``obs[key]`` after the vote, with ``majority_voting``.
+    - ``obsm[key + "_probabilities"]``: table of cells by labels, float32. ``/`` in a name, which files cannot hold, is ``_``.
+    - ``uns[key]``: ``"labels"`` (names of that table as the model has them), ``"columns"`` (those of ``obs``), ``"params"``.
+
+    scvi-tools registers the cells with the model as in every prediction (``_scvi_batch``, ``_scvi_labels``).
+
     Parameters
     ----------
     model
@@ -54,28 +68,7 @@ def annotate(
 
     Returns
     -------
-    ``None``. The following is written, where `key` is ``key_added``:
-
-    ``adata.obs[key]`` : categorical
-        The most probable label, or ``unknown_label``.
-    ``adata.obs[key + "_probability"]`` : float32
-        Probability of the most probable label.
-    ``adata.obs[key + "_label"]`` : categorical
-        The most probable label, also of unknown cells. With ``coverage``, like the next two.
-    ``adata.obs[key + "_novelty"]`` : float32
-        Novelty score; above 1 a cell is unknown.
-    ``adata.obs[key + "_set"]`` : categorical
-        Labels of the prediction set, joined by ``" | "``; empty if there are none.
-    ``adata.obs[key + "_majority"]`` : categorical
-        ``obs[key]`` after the vote, with ``majority_voting``.
-    ``adata.obs[key + "_cluster"]`` : categorical
-        The clusters that voted, with ``majority_voting=True``.
-    ``adata.obsm[key + "_probabilities"]`` : :class:`pandas.DataFrame`
-        Probabilities, float32, cells by labels. ``/`` in a name, which files cannot hold, is ``_`` here.
-    ``adata.uns[key]`` : dict
-        ``"labels"`` (names of those columns as the model has them), ``"columns"`` (columns written to ``obs``) and ``"params"``.
-
-    scvi-tools registers the cells with the model as in every prediction (``_scvi_batch``, ``_scvi_labels``).
+    ``None``; ``adata`` holds the result.
 
     Raises
     ------
