@@ -94,7 +94,7 @@ def _label_aware(rows: pd.DataFrame) -> list[str]:
             if scored.empty:
                 continue
             scores = _present(scored, _INTEGRATION)
-            notes = scored["note"].dropna().unique() if "note" in scored else []
+            notes = list(scored["note"].dropna().unique()) if "note" in scored else []
             parts += [" ".join([title, *(f"({note})" for note in notes)])]
             if scores or scored["message"].ne("").any():
                 parts += _table(scored, scores or _INTEGRATION, "Total" if "Total" in scores else "Bio conservation")
@@ -108,11 +108,14 @@ def _annotation(rows: pd.DataFrame) -> list[str]:
         "## Annotation",
         "Scores of held-out cells whose type was shown; macro-F1 is the mean over types on both sides. Cells of types that "
         "no labelled cell has are scored by novelty (the method's own score, else one minus the largest probability), and "
-        "as errors in the last two columns.",
+        "as errors in the columns that say so.",
     ]
     for split, part in rows.groupby("split", sort=False):
         parts += [f"### {str(split).capitalize()}", _SPLITS[str(split)]]
-        parts += _table(part, _present(part, _ANNOTATION), "macro_f1", verdict_on=_ANNOTATION_VERDICTS)
+        scores = _present(part, _ANNOTATION)
+        if "n_new" in part and not part["n_new"].any():
+            scores = {key: name for key, name in scores.items() if not key.endswith("_all")}
+        parts += _table(part, scores or _ANNOTATION, "macro_f1", verdict_on=_ANNOTATION_VERDICTS)
         if part["fold"].nunique() > 1:
             parts += ["Macro-F1 by query:", _by_fold(part, "macro_f1")]
     return parts

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ._methods import Output
+from ._methods._base import code_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,13 +59,18 @@ class Run:
 
 
 class RunStore:
-    """Folder of finished runs: ``<key>.npz`` for what a method gave, ``<key>.<task>.json`` for its scores.
+    """Folder of finished runs: ``<key>.npz`` for what a method gave, ``<key>.<task>-<code>.json`` for its scores.
 
     Files appear under their name when they are complete.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # scores of other code are not reused, but what was trained is
+        here = Path(__file__).parent
+        self._scoring = code_hash(
+            [here / f"_{name}.py" for name in ("scoring", "integration", "annotation", "confidence")]
+        )
         folder.mkdir(parents=True, exist_ok=True)
 
     def output(self, key: str) -> tuple[Output, float] | None:
@@ -103,13 +109,16 @@ class RunStore:
 
     def scores(self, key: str, task: str) -> Any:
         """Scores of a run for a task, ``None`` if there are none."""
-        path = self.folder / f"{key}.{task}.json"
+        path = self._score_file(key, task)
         return json.loads(path.read_text()) if path.exists() else None
 
     def keep_scores(self, key: str, task: str, scores: Any) -> None:
         """Write scores."""
-        with write_whole(self.folder / f"{key}.{task}.json") as file:
+        with write_whole(self._score_file(key, task)) as file:
             file.write(json.dumps(scores, indent=1).encode())
+
+    def _score_file(self, key: str, task: str) -> Path:
+        return self.folder / f"{key}.{task}-{self._scoring[:8]}.json"
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def check_tasks(tasks: Sequence[str], methods: Sequence[Method], batch: np.ndarr
         check_scib_metrics()
         if len(np.unique(batch)) < 2:
             msg = (
-                f"All cells are of one batch, {batch[0]!r}, so there is nothing to integrate. "
+                f"All cells are of one batch, {str(batch[0])!r}, so there is nothing to integrate. "
                 "Choose the task 'annotation' with the splits 'random' and 'scarce', or another batch column."
             )
             raise ValueError(msg)

@@ -42,9 +42,11 @@ def _verdict(rows: pd.DataFrame, score: str, name: str) -> str:
             lines.append(f"{method}: {name} {mine:.3f}; no rival to compare with.")
             continue
         best = max(means, key=lambda rival: means[rival])
-        lines.append(
-            _sentence(str(method), str(best), name, mine, means[best], _paired(part, rivals, str(best), score))
-        )
+        difference = _paired(part, rivals[rivals["method"] == best], score)
+        if not difference.n:
+            lines.append(f"{name}: {method} {mine:.3f}; the best rival, {best!s}, finished other queries.")
+            continue
+        lines.append(_sentence(str(method), str(best), name, mine, means[best], difference))
     return " ".join(lines)
 
 

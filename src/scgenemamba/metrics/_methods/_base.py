@@ -18,6 +18,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from scgenemamba.metrics._cells import Cells
 
+_HERE = Path(__file__).parent
+
 #: Stands for labels that a method must not see.
 HIDDEN = "__hidden__"
 
@@ -159,6 +161,8 @@ class Method(ABC):
     ours = False
     #: Packages that it needs, by import name, and how to install each that the base installation lacks.
     packages: dict[str, str] = {}
+    #: Settings that its results depend on.
+    reads: tuple[str, ...] = ("n_top_genes", "quick")
     #: Rough time on two CPU cores, for the estimate before anything is measured.
     seconds_per_1000_cells = 1.0
 
@@ -178,18 +182,31 @@ class Method(ABC):
         return {}
 
     def sources(self) -> list[Path]:
-        """Source files; results of other code are not reused."""
-        return [Path(inspect.getfile(type(self)))]
+        """Source files beyond that of the class; results of other code are not reused."""
+        return [_HERE.parent / "_cells.py", _HERE / "_tuning.py"]
 
     def identity(self, settings: Settings) -> dict[str, Any]:
         """All that a result of this method depends on, apart from data, labels and seed."""
         return {
             "method": self.name,
             "options": self.options(),
-            "settings": asdict(settings),
+            "settings": {name: value for name, value in asdict(settings).items() if name in self.reads},
             "versions": {package: _version(package) for package in sorted({"scvi-tools", "scanpy", *self.packages})},
-            "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.sources()],
+            "code": [_source(type(self)), code_hash(self.sources())],
         }
+
+
+def code_hash(paths: list[Path]) -> str:
+    """Hash of source files."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def _source(method: type) -> str:
+    """The module of a class, as text; or the class alone, where it comes from a notebook."""
+    try:
+        return code_hash([Path(inspect.getfile(method))])
+    except (OSError, TypeError):
+        return method.__qualname__
 
 
 def _version(package: str) -> str | None:

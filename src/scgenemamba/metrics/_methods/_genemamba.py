@@ -30,6 +30,7 @@ class GeneMamba(Method):
 
     name = "scGeneMamba"
     label_free = label_aware = annotates = transductive = ours = True
+    reads = ("preset", "max_epochs", "quick")
     seconds_per_1000_cells = 100.0
 
     def __init__(
@@ -46,7 +47,7 @@ class GeneMamba(Method):
     def sources(self) -> list[Path]:
         """All code that the model is made of, as its version does not change with every change."""
         package = Path(__file__).parents[2]
-        return [Path(__file__), *sorted(path for part in _CODE for path in (package / part).rglob("*.py"))]
+        return [*super().sources(), *sorted(path for part in _CODE for path in (package / part).rglob("*.py"))]
 
     def run(self, task: Task) -> Output:
         """Latent mean, and with labels calibrated probabilities, prediction sets and novelty score."""

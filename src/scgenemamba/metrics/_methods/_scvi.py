@@ -11,6 +11,8 @@ import pandas as pd
 from ._base import HIDDEN, Method, Output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
 
     from ._base import Task
@@ -21,6 +23,7 @@ _FOR_MAPPING = {"use_layer_norm": "both", "use_batch_norm": "none", "encode_cova
 _EPOCHS = 200
 _SCANVI_EPOCHS = 20
 _QUERY_EPOCHS = 100
+_BATCH_SIZES = (128, 120, 113)
 
 
 def _train_scvi(adata: AnnData, task: Task, **architecture: Any) -> Any:
@@ -28,21 +31,36 @@ def _train_scvi(adata: AnnData, task: Task, **architecture: Any) -> Any:
     import scvi
     from scvi.model._utils import get_max_epochs_heuristic
 
-    scvi.settings.seed = task.seed
-    scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
-    model = scvi.model.SCVI(adata, **_ARCHITECTURE, **architecture)
+    def make() -> Any:
+        scvi.settings.seed = task.seed
+        scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
+        return scvi.model.SCVI(adata, **_ARCHITECTURE, **architecture)
+
     epochs = min(_EPOCHS, get_max_epochs_heuristic(adata.n_obs))
-    model.train(max_epochs=task.settings.epochs(epochs), enable_progress_bar=False)
-    return model
+    return _trained(make, max_epochs=task.settings.epochs(epochs))
 
 
 def _train_scanvi(base: Any, task: Task) -> Any:
     import scvi
 
-    scvi.settings.seed = task.seed
-    model = scvi.model.SCANVI.from_scvi_model(base, unlabeled_category=HIDDEN, labels_key="label")
-    epochs = task.settings.epochs(_SCANVI_EPOCHS)
-    model.train(max_epochs=epochs, n_samples_per_label=100, enable_progress_bar=False)
+    def make() -> Any:
+        scvi.settings.seed = task.seed
+        return scvi.model.SCANVI.from_scvi_model(base, unlabeled_category=HIDDEN, labels_key="label")
+
+    return _trained(make, max_epochs=task.settings.epochs(_SCANVI_EPOCHS), n_samples_per_label=100)
+
+
+def _trained(make: Callable[[], Any], **options: Any) -> Any:
+    """Trained model; with fewer cells a batch where batch norm meets a last batch of one cell."""
+    for batch_size in _BATCH_SIZES:
+        model = make()
+        try:
+            model.train(batch_size=batch_size, enable_progress_bar=False, **options)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error) or batch_size == _BATCH_SIZES[-1]:
+                raise
+        else:
+            break
     return model
 
 
@@ -109,14 +127,14 @@ class ScanviMapped(Method):
         reference, query = task.cells.counts(task.shown, genes), task.cells.counts(task.query, genes)
         reference.obs["label"], query.obs["label"] = pd.Categorical(task.shown_labels), HIDDEN
         model = _train_scanvi(_train_scvi(reference, task, **_FOR_MAPPING), task)
-        scvi.settings.seed = task.seed
-        mapped = scvi.model.SCANVI.load_query_data(query, model)
+
+        def make() -> Any:
+            scvi.settings.seed = task.seed
+            return scvi.model.SCANVI.load_query_data(query.copy(), model)
+
         # without decay, so that the reference's part stays as it is
-        mapped.train(
-            max_epochs=task.settings.epochs(_QUERY_EPOCHS),
-            plan_kwargs={"weight_decay": 0.0},
-            enable_progress_bar=False,
-        )
+        epochs = task.settings.epochs(_QUERY_EPOCHS)
+        mapped = _trained(make, max_epochs=epochs, plan_kwargs={"weight_decay": 0.0})
         embedding = np.zeros((task.cells.n_obs, _ARCHITECTURE["n_latent"]), np.float32)
         embedding[task.shown] = model.get_latent_representation()
         embedding[task.query] = mapped.get_latent_representation()
