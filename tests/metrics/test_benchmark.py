@@ -173,6 +173,8 @@ def test_a_rival_that_fails_is_recorded_and_the_others_go_on(adata, tmp_path):
     assert any("bad, random, seed 0: failed: out of luck" in line for line in lines)
     failed = result.annotation.set_index("method")["message"]
     assert failed["bad"].startswith("RuntimeError") and failed["spy"] == ""
+    only = compare(adata, tmp_path / "only", [bad, Spy()], splits=["random"], tasks=["annotation"])
+    assert only.integration.empty and "Integration" not in only.table()
     # it is tried again, and not remembered as failed
     mended = Spy("bad")
     compare(adata, tmp_path, [mended, Spy()], splits=["random"])

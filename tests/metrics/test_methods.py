@@ -124,12 +124,15 @@ def test_scvi_is_trained_once_a_seed(simulated, monkeypatch):
     assert len(trained) == 2
 
 
-def test_a_last_batch_of_one_cell_is_no_end(simulated):
-    """143 cells: 129 in training, so 128 + 1 in an epoch."""
-    cells, _, _ = simulated
-    some = Cells(cells.values[:143], cells.genes, cells.batch[:143])
+def test_a_last_batch_of_one_cell_is_no_end():
+    """143 labelled cells: 129 in training, so batches of 128 and 1, which batch norm refuses."""
+    adata = make_adata(n_cells=400, n_genes=80)
+    cells = Cells(adata.X, adata.var_names.to_numpy(), adata.obs["batch"].to_numpy())
+    labels = adata.obs["cell_type"].to_numpy().astype(object)
+    labels[143:] = HIDDEN
     by_name = {method.name: method for method in METHODS}
-    assert by_name["scVI"]().run(Task(some, QUICK, seed=0)).embedding.shape == (143, 30)
+    output = by_name["scANVI"]().run(Task(cells, QUICK, seed=0, labels=labels))
+    assert output.embedding.shape == (400, 30)
 
 
 def test_ablations_of_ours(simulated):

@@ -2,6 +2,7 @@
 
 from ._annotation import annotation_scores, per_class_scores
 from ._benchmark import benchmark
+from ._cells import Cells
 from ._confidence import SetCoverage, expected_calibration_error, novelty_auroc, set_coverage
 from ._integration import integration_scores
 from ._interval import Interval, mean_interval
@@ -12,6 +13,7 @@ from ._store import read_run
 
 __all__ = [
     "BenchmarkResult",
+    "Cells",
     "GeneMamba",
     "Interval",
     "Method",

@@ -15,7 +15,7 @@ from scgenemamba._logging import logger
 from ._methods import Settings, Task, resolve_methods
 from ._progress import Progress
 from ._quiet import quiet
-from ._results import BenchmarkResult, describe_run
+from ._results import BenchmarkResult, collect, describe_run
 from ._scoring import Truth
 from ._splits import SPLITS, make_splits
 from ._store import Run, RunStore, write_whole
@@ -38,6 +38,7 @@ class Finished:
 
     run: Run
     key: str
+    tasks: list[str]
     seconds: float = float("nan")
     scores: dict[str, Any] | None = None
     details: dict[str, Any] | None = None
@@ -151,7 +152,7 @@ def benchmark(
         },
         keys={"batch": batch_key, "labels": labels_key, "layer": layer, "gene": gene_key, "use_raw": use_raw},
     )
-    result = BenchmarkResult.collect(finished, facts)
+    result = collect(finished, facts)
     result.write(Path(out))
     work.write_embeddings(finished, Path(out) / "embeddings.npz")
     for one in finished:
@@ -240,7 +241,7 @@ class _Work:
         key = self._key(run)
         scores = {task: self.store.scores(key, task) for task in self._tasks_of(run)}
         kept = self.store.output(key) if all(value is not None for value in scores.values()) else None
-        return None if kept is None else Finished(run, key, kept[1], scores, kept[0].details)
+        return None if kept is None else Finished(run, key, list(scores), kept[1], scores, kept[0].details)
 
     def _attempt(self, run: Run) -> Finished:
         try:
@@ -248,7 +249,7 @@ class _Work:
             with quiet():
                 return self._complete(run)
         except Exception as error:  # noqa: BLE001  (a method that fails must not stop the others; the table says so)
-            return Finished(run, self._key(run), error=error)
+            return Finished(run, self._key(run), self._tasks_of(run), error=error)
 
     def _complete(self, run: Run) -> Finished:
         key = self._key(run)
@@ -266,7 +267,7 @@ class _Work:
             if scores[task] is None:
                 scores[task] = self._score(run, task, kept[0])
                 self.store.keep_scores(key, task, scores[task])
-        return Finished(run, key, kept[1], scores, kept[0].details)
+        return Finished(run, key, list(scores), kept[1], scores, kept[0].details)
 
     def _score(self, run: Run, task: str, output: Output) -> Any:
         if task == "annotation" and run.split is not None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    Labels = Sequence[Any] | np.ndarray | pd.Series
+#: Label of each cell.
+Labels = Sequence[Any] | np.ndarray | pd.Series
 
 
 class SetCoverage(NamedTuple):

@@ -30,7 +30,7 @@ def integration_scores(
     use_raw: bool = False,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
-    """Scores of embeddings, with :class:`scib_metrics.benchmark.Benchmarker`.
+    """Scores of embeddings, with ``scib_metrics.benchmark.Benchmarker``.
 
     Parameters
     ----------

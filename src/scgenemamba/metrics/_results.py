@@ -62,30 +62,6 @@ class BenchmarkResult:
     per_class: pd.DataFrame
     facts: dict[str, Any]
 
-    @classmethod
-    def collect(cls, finished: Sequence[Finished], facts: dict[str, Any]) -> BenchmarkResult:
-        """Rows of finished and failed runs."""
-        integration: list[dict[str, Any]] = []
-        annotation: list[dict[str, Any]] = []
-        per_class: list[dict[str, Any]] = []
-        for one in finished:
-            row = _about(one)
-            if one.error is not None:
-                failed = {**row, "message": f"{type(one.error).__name__}: {one.error}"}
-                # of a method that does both, both tables say so
-                if one.run.split is None or one.run.method.label_aware:
-                    integration.append({**failed, "cells": "all"})
-                if one.run.split is not None and one.run.method.annotates:
-                    annotation.append(failed)
-                continue
-            for task, scores in (one.scores or {}).items():
-                if task == "annotation":
-                    annotation.append({**row, **scores["scores"]})
-                    per_class += [{**row, **label} for label in scores["per_class"]]
-                else:
-                    integration += [{**row, **scored} for scored in scores]
-        return cls(pd.DataFrame(integration), pd.DataFrame(annotation), pd.DataFrame(per_class), facts)
-
     def table(self) -> str:
         """All results as Markdown, with a line for each table that says where we win and lose."""
         return markdown(self)
@@ -100,6 +76,27 @@ class BenchmarkResult:
         for name, text in texts.items():
             with write_whole(out / name) as file:
                 file.write(text.encode())
+
+
+def collect(finished: Sequence[Finished], facts: dict[str, Any]) -> BenchmarkResult:
+    """Rows of finished and failed runs."""
+    integration: list[dict[str, Any]] = []
+    annotation: list[dict[str, Any]] = []
+    per_class: list[dict[str, Any]] = []
+    for one in finished:
+        row = _about(one)
+        if one.error is not None:
+            failed = {**row, "message": f"{type(one.error).__name__}: {one.error}"}
+            annotation += [failed for task in one.tasks if task == "annotation"]
+            integration += [{**failed, "cells": "all"} for task in one.tasks if task != "annotation"]
+            continue
+        for task, scores in (one.scores or {}).items():
+            if task == "annotation":
+                annotation.append({**row, **scores["scores"]})
+                per_class += [{**row, **label} for label in scores["per_class"]]
+            else:
+                integration += [{**row, **scored} for scored in scores]
+    return BenchmarkResult(pd.DataFrame(integration), pd.DataFrame(annotation), pd.DataFrame(per_class), facts)
 
 
 def _about(one: Finished) -> dict[str, Any]:

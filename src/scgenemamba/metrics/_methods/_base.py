@@ -59,7 +59,7 @@ class Task:
     settings, seed
         How to train.
     labels
-        Label of each cell, :data:`HIDDEN` where it must be predicted, shape ``(n_cells,)``; ``None`` where a method has
+        Label of each cell, ``"__hidden__"`` where it must be predicted, shape ``(n_cells,)``; ``None`` where a method has
         to embed without any.
     """
 
@@ -82,7 +82,7 @@ class Task:
 
     @property
     def all_labels(self) -> np.ndarray:
-        """Label of each cell or :data:`HIDDEN`, where there must be labels, shape ``(n_cells,)``."""
+        """Label of each cell or ``"__hidden__"``, where there must be labels, shape ``(n_cells,)``."""
         if self.labels is None:
             msg = "This task has no labels."
             raise ValueError(msg)
