@@ -78,11 +78,11 @@ def test_duration(seconds, text):
 
 
 class Slow:
-    name, seconds_per_1000_cells = "slow", 50.0
+    name, seconds_per_1000_cells, label_free = "slow", 50.0, True
 
 
 class Quick:
-    name, seconds_per_1000_cells = "quick", 5.0
+    name, seconds_per_1000_cells, label_free = "quick", 5.0, False
 
 
 def test_the_estimate_learns_from_what_was_measured():
@@ -91,10 +91,10 @@ def test_the_estimate_learns_from_what_was_measured():
     progress = Progress(todo, 1000, quick=False, say=lines.append)
     before = progress.remaining()
     progress.start(2)
-    assert lines[0].startswith("3 runs to do, about 72 s") and "2 finished before" in lines[0]
-    progress.done(todo[0], 90.0)  # ten times as long as thought
-    assert lines[1].startswith("[1/3] quick, no labels, seed 0 (90 s; about")
-    assert progress.remaining() == pytest.approx(90 + 10 * 54)
+    assert lines[0].startswith("3 runs to do, about 65 s") and "2 finished before" in lines[0]
+    progress.done(todo[0], 60.0)  # ten times as long as thought
+    assert lines[1].startswith("[1/3] quick, no labels, seed 0 (60 s; about")
+    assert progress.remaining() == pytest.approx(60 + 10 * 53)
     assert progress.remaining() > before
     progress.done(todo[1], 0.1, "it broke")
     assert lines[2] == "[2/3] quick, no labels, seed 1: failed: it broke"

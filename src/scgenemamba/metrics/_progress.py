@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._store import Run
 
 # Scores of an embedding take about this long on two CPU cores, for 1,000 cells
-_SCORING = 3.0
+_SCORING = 2.0
 
 
 class Progress:
@@ -73,7 +73,10 @@ class Progress:
 
     def _rough(self, run: Run) -> float:
         training = run.method.seconds_per_1000_cells * (0.05 if self._quick else 1.0)
-        return (training + _SCORING) * self._thousands + 1.0
+        embeds = run.method.label_free if run.split is None else run.method.label_aware
+        # with labels, held-out cells are scored as well
+        scoring = _SCORING * (1.0 if run.split is None else 1.5) if embeds else 0.0
+        return (training + scoring) * self._thousands + 1.0
 
 
 def duration(seconds: float) -> str:
