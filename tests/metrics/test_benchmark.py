@@ -116,7 +116,7 @@ def test_held_out_cells_of_one_batch_are_scored_on_biology_only(tmp_path):
     assert rows.loc[("by batch", "held-out"), "Total"].isna().all()
     assert (rows.loc[("scarce", "held-out"), "Total"] == 0.6).all()
     # a fifth of 240 cells is too few
-    assert rows.loc[("random", "held-out"), "note"].str.startswith("not scored").all()
+    assert rows.loc[[("random", "held-out")], "note"].str.startswith("not scored").all()
     assert "Held-out cells: (one batch, so conservation only)" in result.table()
 
 
