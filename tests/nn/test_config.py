@@ -25,7 +25,7 @@ def test_derived_sizes():
     ("arguments", "message"),
     [
         ({"d_model": 100}, "64 does not divide 200"),
-        ({"n_layers": 0}, "n_layers must be a positive integer, got 0"),
+        ({"n_layers": -1}, "n_layers must be a whole number from 0 on, got -1"),
         ({"d_state": 1.5}, "d_state must be a positive integer, got 1.5"),
         ({"max_tokens": True}, "max_tokens must be a positive integer"),
         (

@@ -17,7 +17,7 @@ from ._constants import CATEGORICAL_KEY, CONTINUOUS_KEY, GENE_REPORT, GENES, SCA
 from ._inference import InferenceMixin
 from ._loading import DataSplitter
 from ._module import GeneMambaModule
-from ._presets import resolve_preset
+from ._presets import default_learning_rate, resolve_preset
 from ._pretrained import PretrainedMixin
 from ._query import QueryMixin
 from ._saving import SavingMixin
@@ -41,7 +41,8 @@ class GeneMambaModel(PretrainedMixin, SavingMixin, QueryMixin, InferenceMixin, T
         Size: ``"tiny"`` (2 layers x 64, 256 genes per cell), ``"small"`` (2 x 128, 256), ``"medium"``
         (4 x 256, 512) or ``"large"`` (24 x 512, 2,048, the paper's). The arguments below replace its values.
     n_layers, d_model, d_state, max_tokens
-        Layers, width, state size, and genes read per cell.
+        Layers, width, state size, and genes read per cell. ``n_layers=0`` has no backbone: a cell is its genes'
+        embeddings, pooled.
     fusion
         How the two directions are joined in each layer; ``"alternate"`` has layers that take turns in direction.
     pooling
@@ -54,8 +55,14 @@ class GeneMambaModel(PretrainedMixin, SavingMixin, QueryMixin, InferenceMixin, T
         ``"nb"`` for counts, ``"normal"`` for log-normalised values; ``"auto"`` takes what the data allow.
     mask_rate, masked_weight
         Share of hidden genes and weight of the masked-gene loss.
+    prior
+        What the latent is expected to be: a learned ``"mixture"`` of 24 Gaussians, which leaves cell types room of their
+        own, or the standard ``"normal"`` distribution.
     kl_weight, label_weight
         Weights of the Kullback-Leibler term and of the cell type loss.
+    alignment_weight
+        Weight of the loss that brings cells of one kind from different batches together, see
+        :class:`~scgenemamba.train.BatchAlignment`; 0 for none. It needs batches and the decoder.
     backend
         Implementation of the scan: ``"torch"``, ``"fused"`` or ``"mamba_ssm"``; ``"auto"`` takes the fastest that runs on
         the device of the data. Not saved with the model.
@@ -95,8 +102,10 @@ class GeneMambaModel(PretrainedMixin, SavingMixin, QueryMixin, InferenceMixin, T
         gene_likelihood: Literal["auto", "nb", "normal"] = "auto",
         mask_rate: float = 0.15,
         masked_weight: float = 1.0,
+        prior: Literal["mixture", "normal"] = "mixture",
         kl_weight: float = 1.0,
-        label_weight: float = 50.0,
+        alignment_weight: float = 40.0,
+        label_weight: float = 10.0,
         backend: str = "auto",
         architecture: dict[str, Any] | None = None,
         published_classes: tuple[str, ...] = (),
@@ -117,8 +126,11 @@ class GeneMambaModel(PretrainedMixin, SavingMixin, QueryMixin, InferenceMixin, T
             )
         else:
             config = GeneMambaConfig.from_dict(architecture)
+        # pretrained weights are trained on with the plan's own learning rate
+        self._plan_defaults = {"lr": default_learning_rate(config.d_model)} if architecture is None else {}
         self.module = self._module_cls(
             config,
+            n_cells=self.summary_stats.get("n_cells", 0),
             n_decoder_genes=min(n_decoder_genes, len(state[VARIABLE_GENES])),
             n_batch=self.summary_stats.n_batch,
             n_labels=self.summary_stats.n_labels - 1,
@@ -127,7 +139,9 @@ class GeneMambaModel(PretrainedMixin, SavingMixin, QueryMixin, InferenceMixin, T
             gene_likelihood=self.likelihood_,
             mask_rate=mask_rate,
             masked_weight=masked_weight,
+            prior=prior,
             kl_weight=kl_weight,
+            alignment_weight=alignment_weight,
             label_weight=label_weight,
             backend=backend,
             n_published_classes=len(published_classes),

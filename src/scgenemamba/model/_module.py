@@ -19,7 +19,7 @@ from scgenemamba.nn import (
     truncate,
 )
 from scgenemamba.tokens import CellBatch
-from scgenemamba.train import CellType, CountsGivenBatch, MaskedGenes, Objective
+from scgenemamba.train import BatchAlignment, CellType, CountsGivenBatch, MaskedGenes, MixturePrior, Objective
 
 
 class GeneMambaModule(BaseModuleClass):
@@ -29,6 +29,8 @@ class GeneMambaModule(BaseModuleClass):
     ----------
     config
         Architecture.
+    n_cells
+        Cells of the data, 0 if that is not known.
     n_decoder_genes, n_batch
         Size of the decoder's gene set (0 for no decoder) and number of batches.
     n_labels
@@ -37,7 +39,9 @@ class GeneMambaModule(BaseModuleClass):
         Covariates of the decoder.
     gene_likelihood
         Likelihood of the decoder, see :class:`~scgenemamba.train.CountsGivenBatch`.
-    mask_rate, masked_weight, kl_weight, label_weight
+    prior
+        Prior of the latent: a learned mixture, or the standard normal distribution.
+    mask_rate, masked_weight, kl_weight, alignment_weight, label_weight
         Settings of the objectives.
     n_published_classes
         Classes of a classifier that came with published weights, 0 for none.
@@ -54,15 +58,18 @@ class GeneMambaModule(BaseModuleClass):
         self,
         config: GeneMambaConfig,
         *,
+        n_cells: int,
         n_decoder_genes: int,
         n_batch: int,
         n_labels: int,
         n_cats_per_cov: tuple[int, ...],
         n_continuous_cov: int,
         gene_likelihood: Literal["nb", "normal"],
+        prior: Literal["mixture", "normal"],
         mask_rate: float,
         masked_weight: float,
         kl_weight: float,
+        alignment_weight: float,
         label_weight: float,
         backend: str,
         n_published_classes: int = 0,
@@ -80,8 +87,15 @@ class GeneMambaModule(BaseModuleClass):
                 n_cats_per_cov=n_cats_per_cov,
                 n_continuous_cov=n_continuous_cov,
                 likelihood=gene_likelihood,
+                prior=_prior(prior, config.n_latent),
                 kl_weight=kl_weight,
             )
+            # without a decoder nothing would hold the latent against it
+            if n_batch > 1 and alignment_weight > 0:
+                queue = {"queue_size": n_cells} if n_cells else {}
+                objectives["batch_alignment"] = BatchAlignment(
+                    config.n_latent, n_batch, weight=alignment_weight, **queue
+                )
         if masked_weight > 0:
             tied = self.network.encoder.embeddings.weight if config.tied_head else None
             head = TokenHead(config.d_model, config.n_tokens, tied=tied)
@@ -129,3 +143,12 @@ class GeneMambaModule(BaseModuleClass):
         place = self.config.pooling.index("cls") * self.config.d_model
         state = encoded.pooled[:, place : place + self.config.d_model]
         return self.published_classifier(state).softmax(-1)
+
+
+def _prior(name: str, n_latent: int) -> MixturePrior | None:
+    if name not in ("mixture", "normal"):
+        msg = f"Unknown prior {name!r}; choose 'mixture' or 'normal'."
+        raise ValueError(msg)
+    # the prior must not change the random numbers that everything else starts from
+    with torch.random.fork_rng(devices=[]):
+        return MixturePrior(n_latent) if name == "mixture" else None

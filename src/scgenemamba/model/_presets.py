@@ -14,6 +14,8 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
         "large": {"n_layers": 24, "d_model": 512, "max_tokens": 2048},
     }
 )
+# found on presets tiny and small
+_LEARNING_RATE, _LEARNING_RATE_UP_TO = 3e-3, 128
 
 
 def resolve_preset(preset: str, **given: Any) -> dict[str, Any]:
@@ -28,3 +30,8 @@ def resolve_preset(preset: str, **given: Any) -> dict[str, Any]:
         msg = f"Unknown preset {preset!r}; choose one of {list(PRESETS)}."
         raise ValueError(msg)
     return {**PRESETS[preset], **{key: value for key, value in given.items() if value is not None}}
+
+
+def default_learning_rate(d_model: int) -> float:
+    """Highest learning rate of a new model: wide ones need smaller steps."""
+    return _LEARNING_RATE * min(1.0, _LEARNING_RATE_UP_TO / d_model)

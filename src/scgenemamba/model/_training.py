@@ -12,7 +12,7 @@ import pandas as pd
 from scvi import settings
 from scvi.model._utils import parse_device_args
 from scvi.model.base import UnsupervisedTrainingMixin
-from scvi.train import TrainRunner
+from scvi.train import TrainRunner, merge_kwargs
 from scvi.utils._docstrings import devices_dsp
 
 from scgenemamba._logging import logger
@@ -185,7 +185,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         if not any(parameter.requires_grad for parameter in self.module.parameters()):
             msg = "There is nothing to train: all weights are frozen, and the query has no new batches. Embed and predict right away."
             raise ValueError(msg)
-        plan_kwargs = {"seed": int(settings.seed or 0), **self._plan_defaults, **(plan_kwargs or {})}
+        given = merge_kwargs(plan_config, plan_kwargs, name="plan")
+        plan_kwargs = {"seed": int(settings.seed or 0), **self._plan_defaults, **given}
         encoder = self.module.network.encoder
         with (
             partly_frozen(encoder, n_frozen_layers, peft_config),
@@ -202,7 +203,6 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 batch_size=batch_size,
                 early_stopping=early_stopping,
                 datasplitter_kwargs=datasplitter_kwargs,
-                plan_config=plan_config,
                 plan_kwargs=plan_kwargs,
                 datamodule=datamodule,
                 trainer_config=trainer_config,

@@ -14,7 +14,6 @@ Flip = Literal["masked", "full"]
 _POSITIVE = (
     "n_tokens",
     "d_model",
-    "n_layers",
     "d_state",
     "d_conv",
     "expand",
@@ -37,7 +36,7 @@ class GeneMambaConfig:
     d_model
         Width of the hidden states.
     n_layers
-        Bidirectional layers.
+        Bidirectional layers; 0 for none, a control whose hidden states are normed embeddings.
     d_state
         Size of the state of the recurrence, per channel.
     d_conv
@@ -87,7 +86,8 @@ class GeneMambaConfig:
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
-            _check_positive(name, getattr(self, name))
+            _check_at_least(1, name, getattr(self, name))
+        _check_at_least(0, "n_layers", self.n_layers)
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 msg = f"{name} must be True or False, got {getattr(self, name)!r}."
@@ -155,9 +155,9 @@ class GeneMambaConfig:
         return cls.from_dict(values)
 
 
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        msg = f"{name} must be a positive integer, got {value!r}."
+def _check_at_least(least: int, name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        msg = f"{name} must be a {'positive integer' if least else 'whole number from 0 on'}, got {value!r}."
         raise ValueError(msg)
 
 

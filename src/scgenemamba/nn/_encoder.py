@@ -60,7 +60,7 @@ class BiMambaEncoder(nn.Module):
         self.embeddings = nn.Embedding(config.n_tokens, config.d_model)
         self.mask_embedding = nn.Parameter(torch.empty(config.d_model))
         self.layers = nn.ModuleList(BiMambaBlock(config, index) for index in range(config.n_layers))
-        shared = config.fusion in OF_BOTH and config.shared_aggregator
+        shared = config.fusion in OF_BOTH and config.shared_aggregator and config.n_layers > 0
         self.aggregator = make_aggregator(config.d_model) if shared else None
         self.norm_f = RMSNorm(config.d_model)
         self._replay = Replay()

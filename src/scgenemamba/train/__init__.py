@@ -1,19 +1,23 @@
 """Training: objectives, each with its own heads, and the Lightning plan that sums them."""
 
+from ._alignment import BatchAlignment
 from ._cell_type import CellType
 from ._counts import CountsGivenBatch
 from ._masked_genes import MaskedGenes
 from ._objective import Objective
 from ._plan import GeneMambaTrainingPlan
+from ._prior import MixturePrior
 from ._progress import TrainingDuration, announce_duration
 from ._random import CellRandom
 
 __all__ = [
+    "BatchAlignment",
     "CellRandom",
     "CellType",
     "CountsGivenBatch",
     "GeneMambaTrainingPlan",
     "MaskedGenes",
+    "MixturePrior",
     "Objective",
     "TrainingDuration",
     "announce_duration",

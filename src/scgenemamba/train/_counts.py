@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from scgenemamba.nn import Encoded
     from scgenemamba.tokens import CellBatch
 
+    from ._prior import MixturePrior
+
 
 class CountsGivenBatch(Objective):
     """Evidence lower bound of the cell's expression, with scvi-tools' decoder and distributions.
@@ -34,6 +36,8 @@ class CountsGivenBatch(Objective):
     likelihood
         ``"nb"``: negative binomial of counts with a dispersion per gene. ``"normal"``: normal of
         ``log1p`` of values scaled to 10,000, for data without counts.
+    prior
+        What the latent is expected to be, ``None`` for a standard normal distribution.
     kl_weight, weight
         Factor of the Kullback-Leibler term relative to the reconstruction, and factor of both.
     """
@@ -51,6 +55,7 @@ class CountsGivenBatch(Objective):
         n_continuous_cov: int = 0,
         likelihood: Literal["nb", "normal"] = "nb",
         n_hidden: int = 128,
+        prior: MixturePrior | None = None,
         kl_weight: float = 1.0,
         weight: float = 1.0,
     ) -> None:
@@ -72,13 +77,19 @@ class CountsGivenBatch(Objective):
             use_layer_norm=True,
         )
         self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
+        self.prior = prior
 
     def loss(self, batch: CellBatch, encoded: Encoded) -> dict[str, torch.Tensor]:
         """Mean negative log-likelihood and weighted Kullback-Leibler divergence per cell, in nats."""
         posterior = Normal(encoded.mean, encoded.variance.sqrt())
         expression = batch["expression"][:, : self.n_genes]
-        log_likelihood = self._log_likelihood(expression, batch, posterior.rsample()).sum(-1)
-        kl = torch.distributions.kl_divergence(posterior, Normal(0.0, 1.0)).sum(-1)
+        z = posterior.rsample()
+        log_likelihood = self._log_likelihood(expression, batch, z).sum(-1)
+        if self.prior is None:
+            kl = torch.distributions.kl_divergence(posterior, Normal(0.0, 1.0)).sum(-1)
+        else:
+            # a mixture has no closed form: the same sample says what it costs
+            kl = posterior.log_prob(z).sum(-1) - self.prior.log_prob(z)
         return {
             "reconstruction_loss": -self.weight * log_likelihood.mean(),
             "kl": self.weight * self.kl_weight * kl.mean(),

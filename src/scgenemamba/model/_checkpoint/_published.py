@@ -142,6 +142,7 @@ def write_published(
         If the layout has no place for something of the architecture.
     """
     reasons = {
+        "it has no layers": not config.n_layers,
         "it normalises the input of each layer (pre_norm)": config.pre_norm,
         "its layers take turns in direction": config.fusion == "alternate",
         "each layer has an aggregator of its own": config.fusion in ("gate", "concat") and not config.shared_aggregator,

@@ -151,7 +151,9 @@ def check_architecture(config: GeneMambaConfig, vocabulary: Vocabulary, shapes: 
     latent = shapes.get("network.latent.mean.weight", (0,))[0]
     _expect(latent == config.n_latent, f"has a latent of {config.n_latent}, and the weights of {latent}")
     inner = shapes.get(f"{encoder}layers.0.mixer.out_proj.weight", (0, 0))[-1]
-    _expect(inner == config.d_inner, f"has layers of inner width {config.d_inner}, and the weights of {inner}")
+    _expect(
+        not layers or inner == config.d_inner, f"has layers of inner width {config.d_inner}, and the weights of {inner}"
+    )
 
 
 def _are_numbers(values: Any) -> bool:
