@@ -38,17 +38,10 @@ def simulated():
 
 
 def made(method):
-    """A method; skips where its package is missing, or the model cannot do without layers yet."""
+    """A method; skips where its package is missing."""
     for package, command in method.packages.items():
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{method.name} needs {package}: {command}")
-    if method.name == "without backbone":
-        from scgenemamba.nn import GeneMambaConfig
-
-        try:
-            GeneMambaConfig(n_tokens=10, n_layers=0)
-        except ValueError as error:
-            pytest.skip(f"no model without layers: {error}")
     return method()
 
 
