@@ -113,6 +113,7 @@ class CellDataset(Dataset):
         }
         if self._decoder_tokens is not None:
             arrays["expression"] = values_of(counts, self._decoder_tokens)
+            arrays["total"] = np.asarray(counts.sum(axis=1), dtype=np.float32)
         return to_tensors(arrays)
 
 

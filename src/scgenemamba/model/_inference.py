@@ -13,12 +13,11 @@ from scgenemamba._logging import logger
 from scgenemamba.tokens import Vocabulary
 from scgenemamba.train import announce_duration
 
-from ._constants import LABELS_KEY
 from ._loading import CellLoader
 from ._memory import out_of_memory_advice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from anndata import AnnData
     from torch.utils.data import DataLoader
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class InferenceMixin:
-    """Embeddings and predictions; mixed into :class:`~scgenemamba.GeneMambaModel`."""
+    """Embeddings of cells and genes; mixed into :class:`~scgenemamba.GeneMambaModel`."""
 
     # supplied by the model
     module: Any
@@ -37,11 +36,9 @@ class InferenceMixin:
     device: Any
     latent_trained_: bool
     head_trained_: bool
-    published_classes_: list[str]
     _check_if_trained: Callable[..., None]
     _validate_anndata: Callable[..., AnnData]
     _make_data_loader: Callable[..., Any]
-    _state_of: Callable[[str], dict[str, Any]]
 
     def get_latent_representation(
         self,
@@ -96,52 +93,6 @@ class InferenceMixin:
             )
         self.representation_ = representation
         return representation
-
-    def predict(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        soft: bool = False,
-        batch_size: int | None = None,
-        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
-    ) -> np.ndarray | pd.DataFrame:
-        """Predict cell types, with the arguments and returns of :meth:`scvi.model.SCANVI.predict`.
-
-        Parameters
-        ----------
-        adata, indices, batch_size, dataloader
-            As in :meth:`get_latent_representation`.
-        soft
-            Return probabilities instead of labels.
-
-        Returns
-        -------
-        Labels, shape ``(n_cells,)``; or with ``soft=True`` a table of cells by labels.
-
-        Raises
-        ------
-        ValueError
-            If the model was set up without labels.
-        """
-        labels = self.labels
-        if not labels:
-            msg = "The model has no labels: set up the AnnData with `labels_key=` and train again."
-            raise ValueError(msg)
-        probabilities = self._per_cell(self.module.classify, adata, indices, batch_size, dataloader)
-        if not soft:
-            return np.asarray(labels)[probabilities.argmax(1)]
-        cells = None
-        if dataloader is None:
-            names = (self.adata if adata is None else adata).obs_names
-            cells = names if indices is None else names[np.asarray(indices)]
-        return pd.DataFrame(probabilities, columns=labels, index=cells)
-
-    @property
-    def labels(self) -> list[Any]:
-        """Labels that the model predicts, without the unlabeled category; empty if there are none."""
-        if "cell_type" in self.module.objectives:
-            return list(self._state_of(LABELS_KEY)["categorical_mapping"][:-1])
-        return list(self.published_classes_)
 
     def get_gene_embeddings(self) -> pd.DataFrame:
         """Static embedding of each gene (the encoder's input), shape ``(n_genes, d_model)``, indexed by gene."""
@@ -207,7 +158,6 @@ class InferenceMixin:
         hidden = torch.from_numpy(self.hidden_states(tokens, lengths)).to(self.module.device)
         return self.module.objectives["masked_genes"].head(hidden).float().cpu().numpy()
 
-    @torch.inference_mode()
     def _per_cell(
         self,
         read: Callable[[Encoded], torch.Tensor],
@@ -217,6 +167,19 @@ class InferenceMixin:
         dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None,
     ) -> np.ndarray:
         """What ``read`` takes from the encoding of each cell, float32, one row per cell."""
+        batches = self._encoded(adata, indices, batch_size, dataloader)
+        return np.concatenate([read(encoded).float().cpu().numpy() for encoded, _ in batches])
+
+    @torch.inference_mode()
+    def _encoded(
+        self,
+        adata: AnnData | None,
+        indices: Sequence[int] | None,
+        batch_size: int | None,
+        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None,
+        also: Collection[str] = (),
+    ) -> Iterator[tuple[Encoded, CellBatch]]:
+        """Batches of cells and their encoding; ``also`` names registered data that are read besides the tokens."""
         self._check_if_trained(warn=False)
         if dataloader is None and adata is None and self.adata is None:
             msg = "The model has no data of its own: give an AnnData, `adata=`."
@@ -229,20 +192,19 @@ class InferenceMixin:
                 batch_size=batch_size,
                 data_loader_class=CellLoader,
                 device=self.device,
-                data_and_attributes=[],  # tokens only
+                data_and_attributes=list(also),
             )
         elif adata is not None or indices is not None:
             msg = "Give either `dataloader`, or `adata` and `indices`."
             raise ValueError(msg)
         self.module.eval()
-        rows = []
+        n_batches = 0
         # an iterator of unknown length counts as zero
         batches = announce_duration(dataloader, length_hint(dataloader) or None, "Embedding")
         with out_of_memory_advice("Embedding", "Use a smaller `batch_size`."):
-            for batch in batches:
+            for n_batches, batch in enumerate(batches, start=1):  # noqa: B007
                 sequences = {key: batch[key].to(self.device, non_blocking=True) for key in ("tokens", "cu_seqlens")}
-                rows.append(read(self.module(sequences)).float().cpu().numpy())
-        if not rows:
+                yield self.module(sequences), batch
+        if not n_batches:
             msg = "There are no cells to read: `indices` or `dataloader` is empty."
             raise ValueError(msg)
-        return np.concatenate(rows)

@@ -13,6 +13,7 @@ from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Scale, Vocabulary
 from scgenemamba.train import GeneMambaTrainingPlan
 
+from ._annotation import AnnotationMixin
 from ._constants import CATEGORICAL_KEY, CONTINUOUS_KEY, GENE_REPORT, GENES, SCALE, VARIABLE_GENES, X_KEY
 from ._inference import InferenceMixin
 from ._loading import DataSplitter
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class GeneMambaModel(PretrainedMixin, SavingMixin, QueryMixin, InferenceMixin, TrainingMixin, BaseModelClass):
+class GeneMambaModel(
+    PretrainedMixin, SavingMixin, QueryMixin, AnnotationMixin, InferenceMixin, TrainingMixin, BaseModelClass
+):
     """GeneMamba: a bidirectional Mamba-2 encoder of rank-ordered gene tokens.
 
     Parameters
@@ -148,6 +151,8 @@ class GeneMambaModel(PretrainedMixin, SavingMixin, QueryMixin, InferenceMixin, T
         )
         self.published_classes_ = list(published_classes)
         self.objectives_: list[str] = []
+        self.annotation_: dict[str, Any] = {}
+        self.annotation_labels_: list[Any] = []
         # with a pretrained encoder they may lack training
         self.latent_trained_ = self.head_trained_ = True
         self.gene_report_: dict[str, Any] = state.get(GENE_REPORT, {})

@@ -21,6 +21,7 @@ class SavingMixin:
     registry_: dict[str, Any]
     init_params_: dict[str, Any]
     published_classes_: list[str]
+    annotation_: dict[str, Any]
     head_trained_: bool
 
     def save_pretrained(
@@ -101,6 +102,7 @@ class SavingMixin:
             registry=self.registry_,
             init={part: {k: v for k, v in values.items() if k != "registry"} for part, values in arguments},
             attributes={name: getattr(self, name) for name in KEPT if hasattr(self, name)},
+            annotation=self.annotation_,
             versions=versions,
         )
         (folder / "README.md").write_text(model_card(self, versions), encoding="utf-8")

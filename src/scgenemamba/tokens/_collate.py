@@ -23,6 +23,8 @@ class CellBatch(TypedDict, total=False):
         int64 ``(n,)``, row of each cell in its source; keys the random masks.
     expression
         float32 ``(n, g)``, values of the decoder's genes, linear scale.
+    total
+        float32 ``(n, 1)``, sum of the values of all genes.
     batch, labels
         int64 ``(n, 1)``; -1 is a batch that the decoder does not know.
     extra_categorical_covs, extra_continuous_covs
@@ -35,6 +37,7 @@ class CellBatch(TypedDict, total=False):
     cu_seqlens: Required[torch.Tensor]
     cell: torch.Tensor
     expression: torch.Tensor
+    total: torch.Tensor
     batch: torch.Tensor
     labels: torch.Tensor
     extra_categorical_covs: torch.Tensor

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file as load_arrays
 from scgenemamba.model._constants import FACTORS_SOURCE, GENES, LABELS_KEY, MEDIANS, RANK_MODE, VARIABLE_GENES, X_KEY
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
+from scgenemamba.train import Annotator
 
 from ._contents import Checkpoint, LoadReport, Preprocessing
 from ._files import CONFIG, TOKENIZER, WEIGHTS, WeightFiles, read_json_object, write_tensors
@@ -23,6 +24,7 @@ from ._saved import check_architecture, check_saved, check_values
 
 FORMAT, VERSION = "scgenemamba", 1
 PREPROCESSING = "preprocessing.safetensors"
+ANNOTATION = "annotation.safetensors"
 
 _KINDS = {MEDIANS: "float64", VARIABLE_GENES: "int32"}
 _ENCODER = "network.encoder."
@@ -44,6 +46,7 @@ def write_native(
     registry: Mapping[str, Any],
     init: Mapping[str, Any],
     attributes: Mapping[str, Any],
+    annotation: Mapping[str, np.ndarray],
     versions: Mapping[str, str],
 ) -> None:
     """Write a model.
@@ -58,6 +61,8 @@ def write_native(
         Parameters and buffers of the whole module.
     registry, init, attributes
         scvi-tools' registry, arguments of the model, and its attributes worth keeping.
+    annotation
+        Arrays of the annotation, empty if there is none.
     versions
         Versions of what it was made with.
     """
@@ -88,6 +93,12 @@ def write_native(
     tensors = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
     write_tensors(folder / WEIGHTS, tensors)
     write_tensors(folder / PREPROCESSING, {name: torch.from_numpy(array) for name, array in preprocessing.items()})
+    if annotation:
+        arrays = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in annotation.items()}
+        write_tensors(folder / ANNOTATION, arrays)
+    else:
+        # of a model that was saved here before
+        (folder / ANNOTATION).unlink(missing_ok=True)
     write_tokenizer_json(folder / TOKENIZER, vocabulary)
     (folder / CONFIG).write_text(json.dumps(saved, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -129,7 +140,13 @@ def read_native(folder: Path) -> Checkpoint:
     if head and config.tied_head and "embeddings.weight" in encoder:
         head["weight"] = encoder["embeddings.weight"]
     report = LoadReport(FORMAT, [path.name for path in files.paths], files.n_bytes, fusion_reason="said by config.json")
-    kept = {"state": tensors, "registry": registry, "init": init, "attributes": attributes}
+    annotation = _read_annotation(folder / ANNOTATION, attributes, config)
+    kept = {
+        "state": tensors,
+        "registry": registry,
+        "init": init,
+        "attributes": {**attributes, "annotation_": annotation},
+    }
     mode = state.get(RANK_MODE, "median")
     preprocessing = Preprocessing(mode, arrays[MEDIANS], str(state.get(FACTORS_SOURCE, "")))
     # the last category means "no label"
@@ -137,6 +154,22 @@ def read_native(folder: Path) -> Checkpoint:
     found = Checkpoint(config, vocabulary, preprocessing, encoder, report, head=head, saved=kept)
     found.classes = [str(label) for label in labels]
     return found
+
+
+def _read_annotation(path: Path, attributes: Mapping[str, Any], config: GeneMambaConfig) -> dict[str, np.ndarray]:
+    labels = attributes.get("annotation_labels_", [])
+    if not labels:
+        return {}
+    if not path.is_file():
+        msg = f"{path.parent} holds no {path.name}: the checkpoint is incomplete."
+        raise FileNotFoundError(msg)
+    try:
+        arrays = load_arrays(path)
+        Annotator.from_arrays(arrays).check(n_latent=config.n_latent, n_labels=len(labels))
+    except (SafetensorError, ValueError, TypeError, OSError) as error:
+        msg = f"{path.name} holds no annotation of this model: {error}"
+        raise ValueError(msg) from error
+    return arrays
 
 
 def _read_arrays(path: Path, vocabulary: Vocabulary) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ KEPT: Mapping[str, type | tuple[type, ...]] = {
     "objectives_": list,
     "likelihood_": str,
     "representation_": str,
+    "annotation_labels_": list,
 }
 #: Arguments of ``setup_anndata``, and their defaults.
 SETUP_DEFAULTS: Mapping[str, Any] = {

@@ -1,0 +1,166 @@
+"""Everything that annotates an embedded cell, as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ._calibration import fit_temperature, nonconformity, tempered, threshold
+from ._features import CellFeatures, Floats
+from ._heads import Heads
+from ._neighbourhood import Neighbourhood
+from ._novelty import KNOWN_BELOW, Novelty
+
+# In batches without labels: half of the misses allowed for are left to what votes cannot see.
+_SHARE_OF_MISSES = 0.5
+_PARTS = {"heads": Heads, "neighbourhood": Neighbourhood, "novelty": Novelty}
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """Probabilities, prediction sets and novelty of cells.
+
+    Attributes
+    ----------
+    heads
+        Probabilities of each cell by itself.
+    neighbourhood
+        Votes in batches without labels.
+    novelty
+        Distances to the labelled cells.
+    temperature
+        By which probabilities are calibrated, float64 ``()``.
+    scores
+        Nonconformity of the calibration cells, sorted, float32 ``(m,)``.
+    scores_unlabelled
+        The same for batches without labels, against the votes; empty if there are none.
+    known_distances
+        Median and spread of the novelty distances of cells of known labels, float32 ``(2, 2)``.
+    novelty_threshold
+        Sum of the standardised distances that 95 % of the cells of known labels stay below, float64 ``()``.
+    """
+
+    heads: Heads
+    neighbourhood: Neighbourhood
+    novelty: Novelty
+    temperature: npt.NDArray[np.float64]
+    scores: Floats
+    scores_unlabelled: Floats
+    known_distances: Floats
+    novelty_threshold: npt.NDArray[np.float64]
+
+    def probabilities(self, cells: CellFeatures) -> Floats:
+        """Calibrated probabilities, float32 ``(n, n_labels)``."""
+        return self.neighbourhood.vote(cells, self._own(cells))
+
+    def sets(self, cells: CellFeatures, coverage: float) -> npt.NDArray[np.bool_]:
+        """Prediction sets, bool ``(n, n_labels)``.
+
+        In batches without labels the guarantee does not hold: their sets are never empty, and wide enough for a cell by
+        itself to hold, for the share ``coverage`` and the labels that studies are assumed to disagree on, what its
+        neighbours say.
+        """
+        own, probabilities = self._own(cells), self.probabilities(cells)
+        inside = 1 - probabilities <= threshold(self.scores, coverage)
+        shifted = np.isin(cells.batch, self.neighbourhood.batches)
+        if shifted.any():
+            wanted = 1 - (1 - coverage) * _SHARE_OF_MISSES
+            wider = max(threshold(self.scores, wanted), threshold(self.scores_unlabelled, wanted))
+            best = probabilities == probabilities.max(axis=1, keepdims=True)
+            inside[shifted] = ((1 - own <= wider) | best)[shifted]
+        return inside
+
+    def novelty_score(self, cells: CellFeatures) -> Floats:
+        """Novelty, float32 ``(n,)``; above 1 a cell is less like the labelled cells than 95 % of them."""
+        median, spread = self.known_distances
+        standardised = (self.novelty.distances(cells) - median) / spread
+        return np.exp(standardised.sum(axis=1) - self.novelty_threshold).astype(np.float32)
+
+    def calibrated(self, cells: CellFeatures, labels: npt.NDArray[np.int64]) -> Annotator:
+        """The same, with probabilities and sets calibrated on other labelled cells."""
+        raw = self.heads.probabilities(cells)
+        temperature = fit_temperature(raw, labels)
+        calibrated = replace(self, temperature=np.array(temperature))
+        return replace(calibrated, scores=nonconformity(calibrated.probabilities(cells), labels))
+
+    def extended(self, cells: CellFeatures) -> Annotator:
+        """The same, with the votes of further cells, all of batches without labels."""
+        own = self._own(cells)
+        neighbourhood = Neighbourhood.fit(cells, own, np.unique(cells.batch))
+        scores = neighbourhood.disagreement(cells, own)
+        return replace(self, neighbourhood=neighbourhood, scores_unlabelled=scores)
+
+    def _own(self, cells: CellFeatures) -> Floats:
+        return tempered(self.heads.probabilities(cells), float(self.temperature))
+
+    def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """All arrays by name, parts as ``part.name``."""
+        arrays: dict[str, npt.NDArray[np.generic]] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _PARTS:
+                arrays |= {f"{field.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
+            else:
+                arrays[field.name] = value
+        return arrays
+
+    def check(self, *, n_latent: int, n_labels: int) -> None:
+        """Refuse arrays that do not fit each other, a latent or a number of labels.
+
+        Raises
+        ------
+        ValueError
+            Naming the array.
+        """
+        heads, votes, novelty = self.heads, self.neighbourhood, self.novelty
+        n_genes, (n_voters, n_components) = len(heads.gene_weight), (len(votes.batch), novelty.components.shape[-1])
+        shapes = {
+            "heads.gene_weight": (heads.gene_weight, (n_genes, n_labels)),
+            "heads.gene_bias": (heads.gene_bias, (n_labels,)),
+            "heads.latent_weight": (heads.latent_weight, (n_latent, n_labels)),
+            "heads.latent_bias": (heads.latent_bias, (n_labels,)),
+            "neighbourhood.latent": (votes.latent, (n_voters, n_latent)),
+            "neighbourhood.probabilities": (votes.probabilities, (n_voters, n_labels)),
+            "novelty.center": (novelty.center, (n_genes,)),
+            "novelty.components": (novelty.components, (n_genes, n_components)),
+            "novelty.means": (novelty.means, (len(novelty.means), n_components)),
+            "novelty.reference": (novelty.reference, (len(novelty.reference), n_latent)),
+            "known_distances": (self.known_distances, (2, 2)),
+        }
+        for name, (array, shape) in shapes.items():
+            if array.shape != shape or not np.isfinite(array).all():
+                msg = f"{name} must be finite and of shape {shape}, it has shape {array.shape}."
+                raise ValueError(msg)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Annotator:
+        """Inverse of :meth:`to_arrays`.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or unknown.
+        """
+        known = {f"{name}.{field.name}" for name, part in _PARTS.items() for field in fields(part)}
+        known |= {field.name for field in fields(cls) if field.name not in _PARTS}
+        if set(arrays) != known:
+            msg = f"The arrays of the annotation do not fit: {sorted(set(arrays) ^ known)}."
+            raise ValueError(msg)
+        parts = {
+            name: part(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(part)})
+            for name, part in _PARTS.items()
+        }
+        own = {field.name: arrays[field.name] for field in fields(cls) if field.name not in _PARTS}
+        return cls(**parts, **own)  # type: ignore[arg-type]
+
+
+def known_distances(distances: Floats) -> tuple[Floats, npt.NDArray[np.float64]]:
+    """Median and spread of the novelty distances of known cells, and the threshold of their sum."""
+    median = np.median(distances, axis=0)
+    low, high = np.quantile(distances, [0.25, 0.75], axis=0)
+    spread = np.maximum(high - low, 1e-3)
+    limit = np.quantile(((distances - median) / spread).sum(axis=1), KNOWN_BELOW)
+    return np.stack([median, spread]).astype(np.float32), np.array(limit)

@@ -1,0 +1,44 @@
+"""What annotation reads of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CellFeatures:
+    """Features of cells.
+
+    Attributes
+    ----------
+    latent
+        Latent means, float32 ``(n, n_latent)``.
+    values
+        ``log1p`` of the expression of the decoder's genes scaled to 10,000 per cell, float32 ``(n, g)``.
+    batch
+        Batch codes, int64 ``(n,)``; negative where the batch is not known.
+    """
+
+    latent: Floats
+    values: sp.csr_matrix
+    batch: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+    def __getitem__(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> CellFeatures:
+        return CellFeatures(self.latent[rows], self.values[rows], self.batch[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[CellFeatures]) -> CellFeatures:
+        """Features of all cells of the parts, one after the other."""
+        values = sp.vstack([part.values for part in parts], format="csr")
+        latent, batch = (np.concatenate([getattr(part, name) for part in parts]) for name in ("latent", "batch"))
+        return cls(latent, values, batch)
