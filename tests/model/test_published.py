@@ -883,7 +883,7 @@ def test_fine_tuning_starts_from_the_file(prepared):
             ours = name.replace("mamba_mixer.layers.", "network.encoder.layers.").replace(".mamba.", ".mixer.")
             assert torch.equal(state[ours], tensors[name])
     compare(model, tensors, *cells((9, 4)))
-    assert {"counts", "masked_genes", "cell_type"} == set(model.module.objectives)
+    assert {"counts", "batch_alignment", "masked_genes", "cell_type"} == set(model.module.objectives)
     assert (model.summary_stats.n_batch, model.module.config.n_latent) == (2, 8)
 
 
