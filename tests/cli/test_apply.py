@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 
 import anndata as ad
 import numpy as np
@@ -265,20 +266,49 @@ def test_a_failed_replacement_keeps_the_old_result(cells, published, tmp_path, m
     assert fingerprint(out) == before
 
 
-def test_annotate_writes_label_and_probability(cells, trained, tmp_path):
-    from scgenemamba import GeneMambaModel
+ANNOTATION = ["", "_probability", "_label", "_novelty", "_set"]
+
+
+def test_annotate_writes_what_annotate_of_tl_writes(cells, trained, tmp_path):
+    from scgenemamba import GeneMambaModel, tl
 
     assert run("annotate", cells, trained, tmp_path / "result.h5ad") == 0
+    result, wanted = read(tmp_path / "result.h5ad"), read(cells)
+    tl.annotate(GeneMambaModel.from_pretrained(trained), wanted)
+    added = [name for name in result.obs if name not in read(cells).obs]
+    assert added == [f"genemamba{end}" for end in ANNOTATION]
+    pd.testing.assert_frame_equal(result.obs[added], wanted.obs[added])
+    assert run("annotate", cells, trained, tmp_path / "result.csv", "--key", "type") == 0
+    table = pd.read_csv(tmp_path / "result.csv", index_col="cell", keep_default_na=False)
+    assert list(table) == [f"type{end}" for end in ANNOTATION]
+    assert list(table["type"]) == list(result.obs["genemamba"])
+    assert list(table["type_set"]) == list(result.obs["genemamba_set"])
+
+
+@pytest.fixture(scope="module")
+def uncalibrated(trained, tmp_path_factory):
+    """A model that was saved before there was an annotation."""
+    import json
+
+    folder = tmp_path_factory.mktemp("uncalibrated") / "model"
+    shutil.copytree(trained, folder)
+    (folder / "annotation.safetensors").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    del config["attributes"]["annotation_labels_"]
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_annotate_without_calibration_writes_label_and_probability(cells, uncalibrated, tmp_path):
+    from scgenemamba import GeneMambaModel
+
+    assert run("annotate", cells, uncalibrated, tmp_path / "result.h5ad") == 0
     result = read(tmp_path / "result.h5ad")
-    wanted = GeneMambaModel.from_pretrained(trained).predict(read(cells), soft=True)
+    wanted = GeneMambaModel.from_pretrained(uncalibrated).predict(read(cells), soft=True)
     assert result.obs["genemamba"].dtype == "category"
     assert list(result.obs["genemamba"]) == list(wanted.idxmax(axis=1))
     np.testing.assert_array_equal(result.obs["genemamba_probability"], wanted.max(axis=1))
     assert [name for name in result.obs if name not in read(cells).obs] == ["genemamba", "genemamba_probability"]
-    assert run("annotate", cells, trained, tmp_path / "result.csv", "--key", "type") == 0
-    table = pd.read_csv(tmp_path / "result.csv", index_col="cell")
-    assert list(table) == ["type", "type_probability"]
-    assert list(table["type"]) == list(result.obs["genemamba"])
 
 
 def test_names_of_cells_may_occur_twice(trained, tmp_path):

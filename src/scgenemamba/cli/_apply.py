@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ANNDATA = (".h5ad", ".zarr")
 _TABLES = (".csv", ".tsv", ".parquet")
+_COVERAGE = 0.9
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Job:
     task
         ``"embed"`` or ``"annotate"``.
     key
-        Where the result goes: ``obsm[key]``; ``obs[key]`` and ``obs[key + "_probability"]``.
+        Where the result goes: ``obsm[key]``; ``obs[key]``, ``obs[key + "_probability"]`` and, where the model
+        is calibrated, the columns of novelty and prediction sets of :func:`~scgenemamba.tl.annotate`.
     overwrite
         Replace results that are there.
     batch_size
@@ -155,8 +157,11 @@ def _result(model: Any, adata: AnnData, job: Job) -> pd.DataFrame:
     if job.task == "embed":
         latent = model.get_latent_representation(adata, batch_size=job.batch_size)
         return pd.DataFrame(latent, index=adata.obs_names, columns=[f"{job.key}_{i}" for i in range(latent.shape[1])])
-    # the columns of tl.annotate; published classifiers have no calibration, which coverage would need
-    columns, _ = decide(model, adata, job.key, coverage=None, batch_size=job.batch_size)
+    # the columns of tl.annotate; the classifiers of published weights have no calibration, which coverage needs
+    coverage = _COVERAGE if model.annotation_ else None
+    known = {str(label) for label in model.labels}
+    unknown = next(name for name in ("Unknown", "unknown", "unknown cell", "not known") if name not in known)
+    columns, _ = decide(model, adata, job.key, coverage=coverage, unknown_label=unknown, batch_size=job.batch_size)
     return pd.DataFrame(columns, index=adata.obs_names)
 
 

@@ -143,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         "annotate",
         "genemamba",
         "annotate the cells of files with a pretrained model",
-        "Write the label of each cell, and its probability: with an AnnData file to obs, or as a table of cells.",
+        "Write the label of each cell, its probability, and where the model is calibrated a novelty score and the 90 % "
+        "prediction set, with 'Unknown' for cells of no known label: with an AnnData file to obs, or as a table of cells.",
     )
     return parser
 

@@ -24,3 +24,5 @@ GENE_REPORT: Final = "gene_report"
 MAX_CELLS_FOR_ESTIMATES: Final = 20_000
 CELLS_PER_CHUNK: Final = 4_096
 MAX_VARIABLE_GENES: Final = 4_000
+#: Most variable genes whose expression the annotation reads.
+ANNOTATION_GENES: Final = 2_000

@@ -158,6 +158,7 @@ class InferenceMixin:
         hidden = torch.from_numpy(self.hidden_states(tokens, lengths)).to(self.module.device)
         return self.module.objectives["masked_genes"].head(hidden).float().cpu().numpy()
 
+    @torch.inference_mode()
     def _per_cell(
         self,
         read: Callable[[Encoded], torch.Tensor],

@@ -14,6 +14,7 @@ from scgenemamba.tokens import Scale, Vocabulary
 from scgenemamba.train import GeneMambaTrainingPlan
 
 from ._annotation import AnnotationMixin
+from ._annotation_fitting import AnnotationFittingMixin
 from ._constants import CATEGORICAL_KEY, CONTINUOUS_KEY, GENE_REPORT, GENES, SCALE, VARIABLE_GENES, X_KEY
 from ._inference import InferenceMixin
 from ._loading import DataSplitter
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
 
 
 class GeneMambaModel(
-    PretrainedMixin, SavingMixin, QueryMixin, AnnotationMixin, InferenceMixin, TrainingMixin, BaseModelClass
+    PretrainedMixin,
+    SavingMixin,
+    QueryMixin,
+    AnnotationFittingMixin,
+    AnnotationMixin,
+    InferenceMixin,
+    TrainingMixin,
+    BaseModelClass,
 ):
     """GeneMamba: a bidirectional Mamba-2 encoder of rank-ordered gene tokens.
 

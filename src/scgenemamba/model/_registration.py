@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from scgenemamba._logging import logger
@@ -72,6 +73,14 @@ def cells_in_token_space(adata: AnnData, registry: dict[str, Any]) -> sp.csr_mat
     token_ids = map_genes(gene_names(var, asked["gene_key"]), vocabulary).token_ids
     counts = counts_from(reader.sample(MAX_CELLS_FOR_ESTIMATES), scale_of(adata, reader))
     return to_token_space(counts, token_ids, vocabulary.n_tokens)
+
+
+def lacks(adata: AnnData, registry: dict[str, Any], tokens: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Which genes, given as token ids ``(g,)``, an AnnData of a model does not have."""
+    asked = registry["setup_args"]
+    _, var = expression_of(adata, asked["layer"], asked["use_raw"])
+    vocabulary = Vocabulary(registry["field_registries"][X_KEY]["state_registry"][GENES])
+    return ~np.isin(tokens, map_genes(gene_names(var, asked["gene_key"]), vocabulary).token_ids)
 
 
 def _setup_method_args(cls: Any, setup: dict[str, Any]) -> dict[str, Any]:

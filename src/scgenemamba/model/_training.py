@@ -96,7 +96,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     head_trained_: bool
     _plan_defaults: MappingProxyType[str, Any] | dict[str, Any] = MappingProxyType({})
     _state_of: Callable[[str], dict[str, Any]]
-    _annotate_after_training: Callable[[], None]
+    _annotate_after_training: Callable[..., None]
 
     @devices_dsp.dedent
     def train(
@@ -213,8 +213,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         # masked genes alone do not reach the latent
         self.latent_trained_ = self.latent_trained_ or trained != {"masked_genes"}
         self.head_trained_ = self.head_trained_ or "masked_genes" in trained
-        if has_labels and datamodule is None:
-            self._annotate_after_training()
+        self._annotate_after_training(registered=datamodule is None)
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:

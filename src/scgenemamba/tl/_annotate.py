@@ -84,15 +84,15 @@ def annotate(
     >>> sc.pl.umap(adata, color=["genemamba", "genemamba_novelty"])
     """
     _check(model, adata, key_added, coverage, unknown_label, majority_voting, min_share)
-    columns, probabilities = decide(
+    columns, said = decide(
         model, adata, key_added, coverage=coverage, unknown_label=unknown_label, batch_size=batch_size
     )
     if majority_voting:
-        clusters = _clusters(model, adata, majority_voting, batch_size)
+        clusters = _clusters(model, adata, majority_voting, batch_size, said.latent)
         if majority_voting is True:
             columns[f"{key_added}_cluster"] = clusters
         columns[f"{key_added}_majority"] = majority_vote(columns[key_added], clusters, min_share)
-    _write(adata, key_added, columns, probabilities)
+    _write(adata, key_added, columns, said.probabilities)
     params = {"unknown_label": unknown_label, "majority_voting": majority_voting, "min_share": min_share}
     # files hold no None: what was not asked for is left out
     adata.uns[key_added]["params"] = params if coverage is None else {"coverage": coverage, **params}
@@ -137,10 +137,14 @@ def _check(
         raise ValueError(msg)
 
 
-def _clusters(model: Any, adata: AnnData, majority_voting: bool | str, batch_size: int | None) -> pd.Categorical:
+def _clusters(
+    model: Any, adata: AnnData, majority_voting: bool | str, batch_size: int | None, latent: np.ndarray | None
+) -> pd.Categorical:
     if isinstance(majority_voting, str):
         return pd.Categorical(adata.obs[majority_voting])
-    return over_cluster(model.get_latent_representation(adata, batch_size=batch_size))
+    if latent is None:
+        latent = model.get_latent_representation(adata, batch_size=batch_size)
+    return over_cluster(latent)
 
 
 def _write(adata: AnnData, key: str, columns: dict[str, Any], probabilities: pd.DataFrame) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,15 @@ ENDINGS = ("probability", "label", "novelty", "set", "majority", "cluster")
 _JOINT = " | "
 
 
+class Said(NamedTuple):
+    """What a model says of cells; tables of cells by labels, ``None`` where it was not asked."""
+
+    probabilities: pd.DataFrame
+    sets: pd.DataFrame | None = None
+    novelty: npt.NDArray[np.float32] | None = None
+    latent: npt.NDArray[np.float32] | None = None
+
+
 def decide(
     model: Any,
     adata: AnnData,
@@ -24,13 +33,14 @@ def decide(
     coverage: float | None,
     unknown_label: str = "Unknown",
     batch_size: int | None = None,
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> tuple[dict[str, Any], Said]:
     """Columns of ``obs`` that say what the cells are, and the probabilities they come from.
 
     Parameters
     ----------
     model
-        Something with ``predict``, and for ``coverage`` with ``predict_sets`` and ``novelty_score``.
+        Something with ``predict``, and for ``coverage`` with ``predict_sets`` and ``novelty_score``; a GeneMambaModel reads
+        the cells once for all three.
     adata
         Cells.
     key
@@ -40,12 +50,10 @@ def decide(
 
     Returns
     -------
-    Columns by name, each of ``n_cells`` values; and a table of cells by labels.
+    Columns by name, each of ``n_cells`` values; and what they come from.
     """
-    options = {} if batch_size is None else {"batch_size": batch_size}
-    # sets first: a model that has none says so before any long work
-    sets = None if coverage is None else _sets(model, adata, coverage, options)
-    probabilities = model.predict(adata, soft=True, **options)
+    said = _ask(model, adata, coverage, {} if batch_size is None else {"batch_size": batch_size})
+    probabilities = said.probabilities
     labels = [str(label) for label in probabilities.columns]
     values = probabilities.to_numpy()
     best = values.argmax(1)
@@ -53,23 +61,30 @@ def decide(
         key: _categories(best, labels),
         f"{key}_probability": values.max(1).astype(np.float32),
     }
-    if sets is not None:
-        novelty = np.asarray(model.novelty_score(adata, **options), dtype=np.float32)
-        members = sets[probabilities.columns].to_numpy(bool)
+    if said.sets is not None:
+        novelty = np.asarray(said.novelty, dtype=np.float32)
+        members = said.sets[probabilities.columns].to_numpy(bool)
         unknown = (novelty > 1) | ~members.any(1)
         columns[key] = _categories(np.where(unknown, len(labels), best), [*labels, unknown_label])
         columns[f"{key}_label"] = _categories(best, labels)
         columns[f"{key}_novelty"] = novelty
         columns[f"{key}_set"] = _join(members, labels)
-    return columns, probabilities
+    return columns, said
 
 
-def _sets(model: Any, adata: AnnData, coverage: float, options: dict[str, int]) -> pd.DataFrame:
+def _ask(model: Any, adata: AnnData, coverage: float | None, options: dict[str, int]) -> Said:
+    if coverage is None:
+        return Said(model.predict(adata, soft=True, **options))
     try:
-        return model.predict_sets(adata, coverage=coverage, **options)
+        if hasattr(model, "_annotated"):
+            # all at once: the encoder takes nearly all of the time
+            return Said(*model._annotated(adata, coverage=coverage, **options))
+        # sets first: a model that has none says so before any long work
+        sets = model.predict_sets(adata, coverage=coverage, **options)
     except ValueError as error:
         error.add_note("With `coverage=None` labels and probabilities are written, without sets and novelty.")
         raise
+    return Said(model.predict(adata, soft=True, **options), sets, model.novelty_score(adata, **options))
 
 
 def _categories(codes: npt.NDArray[np.intp], names: list[str]) -> pd.Categorical:

@@ -1,7 +1,7 @@
 """Training: objectives, each with its own heads, and the Lightning plan that sums them."""
 
 from ._alignment import BatchAlignment
-from ._annotation import MAX_LABELLED, Annotator, CellFeatures, balanced_order, fit_annotator, unlabelled_batches
+from ._annotation import Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
 from ._cell_type import CellType
 from ._counts import CountsGivenBatch
 from ._masked_genes import MaskedGenes
@@ -12,7 +12,6 @@ from ._progress import TrainingDuration, announce_duration
 from ._random import CellRandom
 
 __all__ = [
-    "MAX_LABELLED",
     "Annotator",
     "BatchAlignment",
     "CellFeatures",
@@ -25,7 +24,7 @@ __all__ = [
     "Objective",
     "TrainingDuration",
     "announce_duration",
-    "balanced_order",
+    "choose_labelled",
     "fit_annotator",
     "unlabelled_batches",
 ]

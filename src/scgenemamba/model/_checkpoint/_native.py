@@ -12,7 +12,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 
-from scgenemamba.model._constants import FACTORS_SOURCE, GENES, LABELS_KEY, MEDIANS, RANK_MODE, VARIABLE_GENES, X_KEY
+from scgenemamba.model._constants import (
+    ANNOTATION_GENES,
+    FACTORS_SOURCE,
+    GENES,
+    LABELS_KEY,
+    MEDIANS,
+    RANK_MODE,
+    VARIABLE_GENES,
+    X_KEY,
+)
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
 from scgenemamba.train import Annotator
@@ -94,7 +103,7 @@ def write_native(
     write_tensors(folder / WEIGHTS, tensors)
     write_tensors(folder / PREPROCESSING, {name: torch.from_numpy(array) for name, array in preprocessing.items()})
     if annotation:
-        arrays = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in annotation.items()}
+        arrays = {name: torch.from_numpy(np.asarray(array, order="C")) for name, array in annotation.items()}
         write_tensors(folder / ANNOTATION, arrays)
     else:
         # of a model that was saved here before
@@ -140,7 +149,7 @@ def read_native(folder: Path) -> Checkpoint:
     if head and config.tied_head and "embeddings.weight" in encoder:
         head["weight"] = encoder["embeddings.weight"]
     report = LoadReport(FORMAT, [path.name for path in files.paths], files.n_bytes, fusion_reason="said by config.json")
-    annotation = _read_annotation(folder / ANNOTATION, attributes, config)
+    annotation = _read_annotation(folder / ANNOTATION, attributes, config, len(arrays[VARIABLE_GENES]))
     kept = {
         "state": tensors,
         "registry": registry,
@@ -156,7 +165,9 @@ def read_native(folder: Path) -> Checkpoint:
     return found
 
 
-def _read_annotation(path: Path, attributes: Mapping[str, Any], config: GeneMambaConfig) -> dict[str, np.ndarray]:
+def _read_annotation(
+    path: Path, attributes: Mapping[str, Any], config: GeneMambaConfig, n_variable: int
+) -> dict[str, np.ndarray]:
     labels = attributes.get("annotation_labels_", [])
     if not labels:
         return {}
@@ -165,8 +176,10 @@ def _read_annotation(path: Path, attributes: Mapping[str, Any], config: GeneMamb
         raise FileNotFoundError(msg)
     try:
         arrays = load_arrays(path)
-        Annotator.from_arrays(arrays).check(n_latent=config.n_latent, n_labels=len(labels))
-    except (SafetensorError, ValueError, TypeError, OSError) as error:
+        n_genes = min(n_variable, ANNOTATION_GENES)
+        Annotator.from_arrays(arrays).check(n_latent=config.n_latent, n_labels=len(labels), n_genes=n_genes)
+    # AttributeError and KeyError: of types that NumPy does not have
+    except (SafetensorError, ValueError, TypeError, OSError, AttributeError, KeyError) as error:
         msg = f"{path.name} holds no annotation of this model: {error}"
         raise ValueError(msg) from error
     return arrays

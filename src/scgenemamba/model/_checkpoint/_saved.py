@@ -58,6 +58,9 @@ def check_saved(saved: Mapping[str, Any]) -> None:
     _expect(good, "has attributes with a history_ that is none")
     good = all(isinstance(name, str) for name in saved["attributes"].get("objectives_", []))
     _expect(good, "has attributes with objectives_ that are no names")
+    labels = saved["attributes"].get("annotation_labels_", [])
+    good = all(isinstance(label, str | int | float) for label in labels) and len(set(labels)) == len(labels)
+    _expect(good, "has attributes with annotation_labels_ that are no names")
     _expect(
         all(isinstance(part, dict) for part in saved["init"].values()), "has 'init' that is no arguments of a model"
     )

@@ -2,6 +2,6 @@
 
 from ._annotator import Annotator
 from ._features import CellFeatures
-from ._fit import MAX_LABELLED, balanced_order, fit_annotator, unlabelled_batches
+from ._fit import choose_labelled, fit_annotator, unlabelled_batches
 
-__all__ = ["MAX_LABELLED", "Annotator", "CellFeatures", "balanced_order", "fit_annotator", "unlabelled_batches"]
+__all__ = ["Annotator", "CellFeatures", "choose_labelled", "fit_annotator", "unlabelled_batches"]

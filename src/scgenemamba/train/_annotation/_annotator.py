@@ -16,7 +16,30 @@ from ._novelty import KNOWN_BELOW, Novelty
 
 # In batches without labels: half of the misses allowed for are left to what votes cannot see.
 _SHARE_OF_MISSES = 0.5
+# float32 holds its exponential
+_LARGEST_LOG = 80.0
 _PARTS = {"heads": Heads, "neighbourhood": Neighbourhood, "novelty": Novelty}
+_SHAPES: Mapping[str, tuple[str | int, ...]] = {
+    "heads.gene_weight": ("n_genes", "n_labels"),
+    "heads.gene_bias": ("n_labels",),
+    "heads.latent_weight": ("n_latent", "n_labels"),
+    "heads.latent_bias": ("n_labels",),
+    "neighbourhood.latent": ("n_voters", "n_latent"),
+    "neighbourhood.own": ("n_voters", "n_labels"),
+    "neighbourhood.probabilities": ("n_voters", "n_labels"),
+    "neighbourhood.batch": ("n_voters",),
+    "neighbourhood.temperature": ("n_batches",),
+    "novelty.center": ("n_genes",),
+    "novelty.components": ("n_genes", "n_components"),
+    "novelty.means": ("n_means", "n_components"),
+    "novelty.reference": ("n_reference", "n_latent"),
+    "temperature": (),
+    "scores": ("n_scores",),
+    "scores_unlabelled": ("n_voters",),
+    "known_distances": (2, 2),
+    "novelty_threshold": (),
+}
+_INTEGERS = ("neighbourhood.batch",)
 
 
 @dataclass(frozen=True)
@@ -77,21 +100,26 @@ class Annotator:
         """Novelty, float32 ``(n,)``; above 1 a cell is less like the labelled cells than 95 % of them."""
         median, spread = self.known_distances
         standardised = (self.novelty.distances(cells) - median) / spread
-        return np.exp(standardised.sum(axis=1) - self.novelty_threshold).astype(np.float32)
+        return np.exp(np.minimum(standardised.sum(axis=1) - self.novelty_threshold, _LARGEST_LOG)).astype(np.float32)
 
     def calibrated(self, cells: CellFeatures, labels: npt.NDArray[np.int64]) -> Annotator:
         """The same, with probabilities and sets calibrated on other labelled cells."""
         raw = self.heads.probabilities(cells)
         temperature = fit_temperature(raw, labels)
-        calibrated = replace(self, temperature=np.array(temperature))
-        return replace(calibrated, scores=nonconformity(calibrated.probabilities(cells), labels))
+        neighbourhood = self.neighbourhood.retempered(temperature / float(self.temperature))
+        return replace(
+            self,
+            temperature=np.array(temperature),
+            scores=nonconformity(tempered(raw, temperature), labels),
+            neighbourhood=neighbourhood,
+            scores_unlabelled=neighbourhood.disagreement(),
+        )
 
     def extended(self, cells: CellFeatures) -> Annotator:
         """The same, with the votes of further cells, all of batches without labels."""
-        own = self._own(cells)
-        neighbourhood = Neighbourhood.fit(cells, own, np.unique(cells.batch))
-        scores = neighbourhood.disagreement(cells, own)
-        return replace(self, neighbourhood=neighbourhood, scores_unlabelled=scores)
+        found = Neighbourhood.fit(cells, self._own(cells), np.unique(cells.batch))
+        neighbourhood = found.beside(self.neighbourhood)
+        return replace(self, neighbourhood=neighbourhood, scores_unlabelled=neighbourhood.disagreement())
 
     def _own(self, cells: CellFeatures) -> Floats:
         return tempered(self.heads.probabilities(cells), float(self.temperature))
@@ -107,32 +135,38 @@ class Annotator:
                 arrays[field.name] = value
         return arrays
 
-    def check(self, *, n_latent: int, n_labels: int) -> None:
-        """Refuse arrays that do not fit each other, a latent or a number of labels.
+    def check(self, *, n_latent: int, n_labels: int, n_genes: int) -> None:
+        """Refuse arrays that do not fit each other, the latent, the labels or the genes that are read.
 
         Raises
         ------
         ValueError
             Naming the array.
         """
-        heads, votes, novelty = self.heads, self.neighbourhood, self.novelty
-        n_genes, (n_voters, n_components) = len(heads.gene_weight), (len(votes.batch), novelty.components.shape[-1])
-        shapes = {
-            "heads.gene_weight": (heads.gene_weight, (n_genes, n_labels)),
-            "heads.gene_bias": (heads.gene_bias, (n_labels,)),
-            "heads.latent_weight": (heads.latent_weight, (n_latent, n_labels)),
-            "heads.latent_bias": (heads.latent_bias, (n_labels,)),
-            "neighbourhood.latent": (votes.latent, (n_voters, n_latent)),
-            "neighbourhood.probabilities": (votes.probabilities, (n_voters, n_labels)),
-            "novelty.center": (novelty.center, (n_genes,)),
-            "novelty.components": (novelty.components, (n_genes, n_components)),
-            "novelty.means": (novelty.means, (len(novelty.means), n_components)),
-            "novelty.reference": (novelty.reference, (len(novelty.reference), n_latent)),
-            "known_distances": (self.known_distances, (2, 2)),
+        arrays = self.to_arrays()
+        sizes = {"n_latent": n_latent, "n_labels": n_labels, "n_genes": n_genes}
+        for name, dimensions in _SHAPES.items():
+            array, kind = arrays[name], "integers" if name in _INTEGERS else "floats"
+            # a size that is not given is that of the first array that has it
+            if array.ndim == len(dimensions):
+                sizes = {**{str(d): n for d, n in zip(dimensions, array.shape, strict=True)}, **sizes}
+            shape = tuple(d if isinstance(d, int) else sizes.get(d, d) for d in dimensions)
+            if array.shape != shape or array.dtype.kind != kind[0] or not np.isfinite(array).all():
+                msg = f"{name} must be finite {kind} of shape {shape}, they are {array.dtype} of shape {array.shape}."
+                raise ValueError(msg)
+        holds = {
+            "temperature": self.temperature > 0,
+            "neighbourhood.temperature": (self.neighbourhood.temperature > 0).all()
+            and len(self.neighbourhood.temperature) == len(self.neighbourhood.batches),
+            "known_distances": (self.known_distances[1] > 0).all(),
+            "scores": (np.diff(self.scores) >= 0).all(),
+            "scores_unlabelled": (np.diff(self.scores_unlabelled) >= 0).all(),
+            "novelty.means": len(self.novelty.means) > 0,
+            "novelty.reference": len(self.novelty.reference) > 0,
         }
-        for name, (array, shape) in shapes.items():
-            if array.shape != shape or not np.isfinite(array).all():
-                msg = f"{name} must be finite and of shape {shape}, it has shape {array.shape}."
+        for name, good in holds.items():
+            if not good:
+                msg = f"{name} holds values that no annotation has."
                 raise ValueError(msg)
 
     @classmethod

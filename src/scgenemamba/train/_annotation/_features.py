@@ -36,6 +36,15 @@ class CellFeatures:
     def __getitem__(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> CellFeatures:
         return CellFeatures(self.latent[rows], self.values[rows], self.batch[rows])
 
+    def filled(self, lacking: npt.NDArray[np.bool_], means: Floats) -> CellFeatures:
+        """The same, with means for the genes ``(g,)`` that were not measured: their zeros say nothing."""
+        if not lacking.any():
+            return self
+        columns = np.flatnonzero(lacking)
+        row = sp.csr_matrix((means[columns], columns, [0, len(columns)]), shape=(1, len(lacking)))
+        everywhere = sp.csr_matrix(np.ones((len(self), 1), dtype=np.float32)) @ row
+        return CellFeatures(self.latent, (self.values + everywhere).astype(np.float32), self.batch)
+
     @classmethod
     def joined(cls, parts: Sequence[CellFeatures]) -> CellFeatures:
         """Features of all cells of the parts, one after the other."""

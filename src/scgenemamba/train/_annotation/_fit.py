@@ -12,9 +12,11 @@ from ._heads import Heads
 from ._neighbourhood import Neighbourhood
 from ._novelty import Novelty
 
-#: Labelled cells that the heads are fitted to at most, evenly over the labels.
-MAX_LABELLED = 20_000
-_MIN_CALIBRATION = 100
+# Labelled cells that the heads are fitted to at most, evenly over the labels, and those for calibration beside them.
+_MAX_FITTED = 20_000
+_MAX_CALIBRATION = 5_000
+# Few are still fairer than cells whose labels have shaped the latent.
+_MIN_CALIBRATION = 30
 _N_FOLDS = 5
 
 
@@ -28,7 +30,7 @@ def fit_annotator(
 ) -> Annotator:
     """Fit heads to the labelled cells, calibrate them on cells they have not seen, and let unlabelled batches vote.
 
-    Calibration takes the labelled cells that training held out, if there are at least 100; else each labelled
+    Calibration takes the labelled cells that training held out, if there are at least 30; else each labelled
     cell as seen by heads fitted to the other four fifths. Then the heads are fitted to all labelled cells.
 
     Parameters
@@ -44,10 +46,9 @@ def fit_annotator(
     seed
         Of the folds.
     """
-    labelled = np.flatnonzero(labels >= 0)
-    chosen = labelled[balanced_order(labels[labelled], seed)][:MAX_LABELLED]
+    chosen, calibration = choose_labelled(labels, held_out, seed)
     known, codes = cells[chosen], labels[chosen]
-    own, right, distances = _unseen(known, codes, n_labels, held_out[chosen], cells)
+    own, right, distances = _unseen(known, codes, n_labels, calibration, cells)
     temperature = fit_temperature(own, right)
     heads = Heads.fit(known, codes, n_labels)
     median_and_spread, limit = known_distances(distances)
@@ -59,10 +60,33 @@ def fit_annotator(
         Novelty.fit(known, codes, cells),
         np.array(temperature),
         nonconformity(tempered(own, temperature), right),
-        neighbourhood.disagreement(cells, everyone),
+        neighbourhood.disagreement(),
         median_and_spread,
         limit,
     )
+
+
+def choose_labelled(
+    labels: npt.NDArray[np.int64], held_out: npt.NDArray[np.bool_], seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Labelled cells that the annotation is fitted to, and which of those are held out for calibration.
+
+    Where there are many, labels share the places evenly, except for calibration: its cells are drawn at random,
+    since sets hold what they promise only for cells like those they were calibrated on.
+    """
+    labelled = np.flatnonzero(labels >= 0)
+    if len(labelled) <= _MAX_FITTED + _MAX_CALIBRATION:
+        rows = labelled[balanced_order(labels[labelled], seed)]
+        return rows, held_out[rows]
+    unseen = labelled[held_out[labelled]]
+    drawn = np.random.default_rng(seed).permutation(unseen if len(unseen) >= _MIN_CALIBRATION else labelled)
+    drawn = drawn[:_MAX_CALIBRATION]
+    others = np.setdiff1d(labelled, drawn)
+    # labels that would be left without a cell
+    alone = ~np.isin(labels[drawn], labels[others])
+    others, drawn = np.concatenate([others, drawn[alone]]), drawn[~alone]
+    others = others[balanced_order(labels[others], seed)][:_MAX_FITTED]
+    return np.concatenate([others, drawn]), np.arange(len(others) + len(drawn)) >= len(others)
 
 
 def _unseen(

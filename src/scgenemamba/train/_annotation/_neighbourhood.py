@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -32,16 +32,19 @@ class Neighbourhood:
     ----------
     latent
         float32 ``(a, n_latent)``.
+    own
+        Probabilities of each cell by itself, float32 ``(a, n_labels)``.
     probabilities
-        float32 ``(a, n_labels)``.
+        The smoothed ones, float32 ``(a, n_labels)``.
     batch
         int64 ``(a,)``.
     temperature
-        By which the votes are sharpened, so that their mean confidence is the share of cells that they leave
-        as they were, float64 ``()``.
+        By which the votes of each batch are sharpened, so that their mean confidence is the share of cells that they leave
+        as they were, float64 ``(n_batches,)`` in the order of :attr:`batches`.
     """
 
     latent: Floats
+    own: Floats
     probabilities: Floats
     batch: npt.NDArray[np.int64]
     temperature: npt.NDArray[np.float64]
@@ -59,56 +62,76 @@ class Neighbourhood:
         batches
             Batches without labels.
         """
-        parts = []
+        parts = [np.arange(0)]
         for batch in batches:
             rows = np.flatnonzero(cells.batch == batch)
-            if len(rows) < _MIN_CELLS:
-                continue
-            rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MAX_CELLS)).round().astype(int)]
-            parts.append((cells.latent[rows], _spread(cells.latent[rows], own[rows]), cells.batch[rows]))
-        if not parts:
-            empty = np.zeros((0, own.shape[1]), dtype=np.float32)
-            nowhere = np.zeros((0, cells.latent.shape[1]), dtype=np.float32)
-            return cls(nowhere, empty, np.zeros(0, dtype=np.int64), np.array(1.0))
-        latent, probabilities, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
-        found = cls(latent, probabilities, codes, np.array(1.0))
-        voting = np.isin(cells.batch, found.batches)
-        votes = found._votes(cells[voting], own[voting])
-        kept = float((votes.argmax(axis=1) == own[voting].argmax(axis=1)).mean())
-        return replace(found, temperature=np.array(temperature_of_confidence(votes, kept)))
+            if len(rows) >= _MIN_CELLS:
+                parts.append(rows[np.linspace(0, len(rows) - 1, min(len(rows), _MAX_CELLS)).round().astype(int)])
+        rows = np.concatenate(parts)
+        return cls._of(cells.latent[rows], own[rows], cells.batch[rows])
+
+    @classmethod
+    def _of(cls, latent: Floats, own: Floats, batch: npt.NDArray[np.int64]) -> Neighbourhood:
+        spread, temperatures = own.copy(), []
+        for one in np.unique(batch):
+            rows = np.flatnonzero(batch == one)
+            spread[rows] = _spread(latent[rows], own[rows])
+            votes = _votes(latent[rows], own[rows], latent[rows], spread[rows])
+            kept = float((votes.argmax(axis=1) == own[rows].argmax(axis=1)).mean())
+            temperatures.append(temperature_of_confidence(votes, kept))
+        return cls(latent, own, spread, batch, np.array(temperatures, dtype=np.float64))
 
     @property
     def batches(self) -> npt.NDArray[np.int64]:
         """Codes of the batches that vote."""
         return np.unique(self.batch)
 
+    def beside(self, other: Neighbourhood) -> Neighbourhood:
+        """These votes, and those of another neighbourhood for the batches that only it has."""
+        theirs = ~np.isin(other.batch, self.batches)
+        pairs = ((getattr(self, name), getattr(other, name)[theirs]) for name in ("latent", "own", "probabilities"))
+        latent, own, probabilities = (np.concatenate(pair) for pair in pairs)
+        batch = np.concatenate([self.batch, other.batch[theirs]])
+        known = dict(zip(other.batches, other.temperature, strict=True)) | dict(
+            zip(self.batches, self.temperature, strict=True)
+        )
+        temperature = np.array([known[one] for one in np.unique(batch)], dtype=np.float64)
+        return Neighbourhood(latent, own, probabilities, batch, temperature)
+
+    def retempered(self, factor: float) -> Neighbourhood:
+        """The same cells, after the temperature of their own probabilities has changed by a factor."""
+        return self._of(self.latent, tempered(self.own, factor), self.batch)
+
     def vote(self, cells: CellFeatures, own: Floats) -> Floats:
         """Probabilities of cells: those of the batches without labels together with their neighbours."""
         result = own.copy()
-        rows = np.isin(cells.batch, self.batches)
-        if rows.any():
-            votes = tempered(self._votes(cells[rows], own[rows]), float(self.temperature))
-            result[rows] = (1 - DISAGREEMENT) * votes + DISAGREEMENT / own.shape[1]
-        return result
-
-    def disagreement(self, cells: CellFeatures, own: Floats) -> Floats:
-        """Nonconformity of what the neighbours of each cell say, by the probabilities of the cell itself."""
-        rows = np.isin(cells.batch, self.batches)
-        if not rows.any():
-            return np.zeros(0, dtype=np.float32)
-        return nonconformity(own[rows], self._votes(cells[rows], own[rows]).argmax(axis=1))
-
-    def _votes(self, cells: CellFeatures, own: Floats) -> Floats:
-        from sklearn.neighbors import NearestNeighbors
-
-        result = own.copy()
-        for batch in self.batches:
-            rows, among = np.flatnonzero(cells.batch == batch), np.flatnonzero(self.batch == batch)
+        for batch, temperature in zip(self.batches, self.temperature, strict=True):
+            rows = np.flatnonzero(cells.batch == batch)
             if len(rows):
-                search = NearestNeighbors(n_neighbors=min(_N_NEIGHBOURS, len(among))).fit(self.latent[among])
-                nearest = among[search.kneighbors(cells.latent[rows], return_distance=False)]
-                result[rows] = (1 - _SHARE) * own[rows] + _SHARE * self.probabilities[nearest].mean(axis=1)
+                votes = tempered(self._votes(batch, cells.latent[rows], own[rows]), float(temperature))
+                result[rows] = (1 - DISAGREEMENT) * votes + DISAGREEMENT / own.shape[1]
         return result
+
+    def disagreement(self) -> Floats:
+        """Nonconformity of what the neighbours of each voting cell say, by the probabilities of the cell itself."""
+        said = np.zeros(len(self.batch), dtype=np.int64)
+        for batch in self.batches:
+            rows = self.batch == batch
+            said[rows] = self._votes(batch, self.latent[rows], self.own[rows]).argmax(axis=1)
+        return nonconformity(self.own, said)
+
+    def _votes(self, batch: np.int64, latent: Floats, own: Floats) -> Floats:
+        among = self.batch == batch
+        return _votes(latent, own, self.latent[among], self.probabilities[among])
+
+
+def _votes(latent: Floats, own: Floats, voters: Floats, probabilities: Floats) -> Floats:
+    """Probabilities of cells, averaged with the smoothed ones of the nearest voters."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(_N_NEIGHBOURS, len(voters))).fit(voters)
+    nearest = search.kneighbors(latent, return_distance=False)
+    return (1 - _SHARE) * own + _SHARE * probabilities[nearest].mean(axis=1)
 
 
 def _spread(latent: Floats, own: Floats) -> Floats:

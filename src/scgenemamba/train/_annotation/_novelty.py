@@ -53,7 +53,9 @@ class Novelty:
         scores = np.asarray(cells.values @ components) - center @ components
         present, codes = np.unique(labels, return_inverse=True)
         means = np.stack([scores[codes == code].mean(axis=0) for code in range(len(present))])
-        within = np.cov((scores - means[codes]).T).reshape(n_components, n_components)
+        rest = (scores - means[codes]).astype(np.float64)
+        # of a single cell there is no variance
+        within = rest.T @ rest / max(len(rest) - 1, 1)
         within += (_SHRINKAGE * np.trace(within) / n_components + 1e-6) * np.eye(n_components)
         whiten = np.linalg.cholesky(np.linalg.inv(within)).astype(np.float32)
         rows = np.linspace(0, len(cells) - 1, min(len(cells), _MAX_REFERENCE)).round().astype(int)
@@ -64,7 +66,8 @@ class Novelty:
         from sklearn.neighbors import NearestNeighbors
 
         scores = np.asarray(cells.values @ self.components) - self.center @ self.components
-        squared = ((scores[:, None] - self.means) ** 2).sum(axis=2).min(axis=1)
+        # label by label: all differences at once would be large
+        squared = np.min([((scores - mean) ** 2).sum(axis=1) for mean in self.means], axis=0)
         n_neighbours = min(_N_NEIGHBOURS, len(self.reference))
         found = NearestNeighbors(n_neighbors=n_neighbours).fit(self.reference).kneighbors(cells.latent)[0]
         both = np.stack([np.sqrt(squared), found[:, -1]], axis=1)
