@@ -11,12 +11,14 @@ from scipy.optimize import minimize_scalar
 from ._features import Floats
 
 _SMALLEST = 1e-12
+#: Smallest probability that float32 holds in full.
+TINY = float(np.finfo(np.float32).tiny)
 _LARGEST_LOG_TEMPERATURE = 3.0
 
 
-def tempered(probabilities: Floats, temperature: float) -> Floats:
-    """Probabilities to the power ``1 / temperature``, summing to one again."""
-    logs = np.log(np.maximum(probabilities, _SMALLEST)) / temperature
+def tempered(probabilities: Floats, temperature: float, *, smallest: float = _SMALLEST) -> Floats:
+    """Probabilities, of which none counts as smaller than ``smallest``, to the power ``1 / temperature``; they sum to one."""
+    logs = np.log(np.maximum(probabilities, smallest)) / temperature
     powers = np.exp(logs - logs.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 

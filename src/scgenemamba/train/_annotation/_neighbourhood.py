@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from ._calibration import nonconformity, temperature_of_confidence, tempered
+from ._calibration import TINY, nonconformity, temperature_of_confidence, tempered
 from ._features import CellFeatures, Floats
 
 _N_NEIGHBOURS = 15
@@ -100,7 +100,7 @@ class Neighbourhood:
 
     def retempered(self, factor: float) -> Neighbourhood:
         """The same cells, after the temperature of their own probabilities has changed by a factor."""
-        return self._of(self.latent, tempered(self.own, factor), self.batch)
+        return self._of(self.latent, tempered(self.own, factor, smallest=TINY), self.batch)
 
     def vote(self, cells: CellFeatures, own: Floats) -> Floats:
         """Probabilities of cells: those of the batches without labels together with their neighbours."""
