@@ -306,6 +306,7 @@ def test_further_batches_vote_beside_the_first(voting):
     assert list(again.neighbourhood.batches) == [1, 2]
     for cells in (known, query):
         np.testing.assert_array_equal(again.probabilities(cells), annotator.probabilities(cells))
+        np.testing.assert_array_equal(again.sets(cells, 0.9), annotator.sets(cells, 0.9))
     assert not np.array_equal(again.probabilities(third), annotator.probabilities(third))
     # a batch that is given again is replaced
     assert same(again.extended(third), again)
@@ -360,7 +361,10 @@ def test_genes_that_were_not_measured_get_means():
     values[:, lacking] = 0
     without = replace(query, values=sp.csr_matrix(values))
     filled = without.filled(lacking, annotator.novelty.center)
-    np.testing.assert_array_equal(filled.values.toarray()[:, ~lacking], values[:, ~lacking])
+    # what is left gives up the share of what is lacking
+    share = np.expm1(annotator.novelty.center[lacking]).sum() / 1e4
+    wanted = np.log1p((1 - min(share, 0.9)) * np.expm1(values[:, ~lacking]))
+    np.testing.assert_allclose(filled.values.toarray()[:, ~lacking], wanted, rtol=1e-5)
     np.testing.assert_allclose(filled.values.toarray()[:, lacking][3], annotator.novelty.center[lacking])
     right = [(annotator.probabilities(some).argmax(axis=1) == truth).mean() for some in (filled, without)]
     assert right[0] >= right[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scgenemamba.train import Annotator, CellFeatures
+from scgenemamba.train import TARGET_SUM, Annotator, CellFeatures
 
 from ._constants import ANNOTATION_GENES, BATCH_KEY, LABELS_KEY, VARIABLE_GENES, X_KEY
 from ._registration import lacks
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from scgenemamba.nn import Encoded
     from scgenemamba.tokens import CellBatch
 
-_TARGET_SUM = 1e4
 _CELLS_AT_A_TIME = 10_000
 
 
@@ -93,11 +92,14 @@ class AnnotationMixin:
         Raises
         ------
         ValueError
-            If the model was set up without labels.
+            If the model has no labels.
         """
         labels = self.labels
         if not labels:
-            msg = "The model has no labels: set up the AnnData with `labels_key=` and train again."
+            msg = (
+                "The model has no labels: set up the AnnData with `labels_key=` and train again, or fit an annotation to "
+                "labelled cells, `model.fit_annotation(adata, labels_key=)`."
+            )
             raise ValueError(msg)
         if self.annotation_:
             annotator = self._annotator()
@@ -237,6 +239,6 @@ def _features_of(encoded: Encoded, batch: CellBatch) -> CellFeatures:
     if "expression" not in batch:
         msg = "Annotation reads the expression of genes, which the batches of `dataloader` lack: give `adata=` instead."
         raise ValueError(msg)
-    scaled = batch["expression"][:, :ANNOTATION_GENES] / batch["total"].clamp(min=1e-8) * _TARGET_SUM
+    scaled = batch["expression"][:, :ANNOTATION_GENES] / batch["total"].clamp(min=1e-8) * TARGET_SUM
     codes = batch["batch"].squeeze(-1).numpy() if "batch" in batch else np.full(len(scaled), -1)
     return CellFeatures(encoded.mean.float().cpu().numpy(), sp.csr_matrix(scaled.log1p().numpy()), codes)

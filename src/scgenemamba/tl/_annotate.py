@@ -118,7 +118,10 @@ def _check(
         msg = "adata is a view of another AnnData: annotate a copy, adata.copy()."
         raise ValueError(msg)
     if not model.labels:
-        msg = "The model has no labels: annotate with one that was set up with `labels_key=` and trained."
+        msg = (
+            "The model has no labels: annotate with one that was set up with `labels_key=` and trained, or fit an "
+            "annotation to labelled cells, `model.fit_annotation(adata, labels_key=)`."
+        )
         raise ValueError(msg)
     if coverage is not None and not 0 < coverage < 1:
         msg = f"coverage must be between 0 and 1, or None for no prediction sets, got {coverage}."

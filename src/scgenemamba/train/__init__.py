@@ -1,7 +1,7 @@
 """Training: objectives, each with its own heads, and the Lightning plan that sums them."""
 
 from ._alignment import BatchAlignment
-from ._annotation import Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
+from ._annotation import TARGET_SUM, Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
 from ._cell_type import CellType
 from ._counts import CountsGivenBatch
 from ._masked_genes import MaskedGenes
@@ -12,6 +12,7 @@ from ._progress import TrainingDuration, announce_duration
 from ._random import CellRandom
 
 __all__ = [
+    "TARGET_SUM",
     "Annotator",
     "BatchAlignment",
     "CellFeatures",

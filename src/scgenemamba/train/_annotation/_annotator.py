@@ -59,7 +59,7 @@ class Annotator:
     scores
         Nonconformity of the calibration cells, sorted, float32 ``(m,)``.
     scores_unlabelled
-        The same for batches without labels, against the votes; empty if there are none.
+        The same of the voting cells of batches without labels, against the votes, in their order, float32 ``(a,)``.
     known_distances
         Median and spread of the novelty distances of cells of known labels, float32 ``(2, 2)``.
     novelty_threshold
@@ -91,9 +91,12 @@ class Annotator:
         shifted = np.isin(cells.batch, self.neighbourhood.batches)
         if shifted.any():
             wanted = 1 - (1 - coverage) * _SHARE_OF_MISSES
-            wider = max(threshold(self.scores, wanted), threshold(self.scores_unlabelled, wanted))
             best = probabilities == probabilities.max(axis=1, keepdims=True)
-            inside[shifted] = ((1 - own <= wider) | best)[shifted]
+            for batch in np.unique(cells.batch[shifted]):
+                votes = np.sort(self.scores_unlabelled[self.neighbourhood.batch == batch])
+                wider = max(threshold(self.scores, wanted), threshold(votes, wanted))
+                rows = cells.batch == batch
+                inside[rows] = (1 - own[rows] <= wider) | best[rows]
         return inside
 
     def novelty_score(self, cells: CellFeatures) -> Floats:
@@ -160,7 +163,6 @@ class Annotator:
             and len(self.neighbourhood.temperature) == len(self.neighbourhood.batches),
             "known_distances": (self.known_distances[1] > 0).all(),
             "scores": (np.diff(self.scores) >= 0).all(),
-            "scores_unlabelled": (np.diff(self.scores_unlabelled) >= 0).all(),
             "novelty.means": len(self.novelty.means) > 0,
             "novelty.reference": len(self.novelty.reference) > 0,
         }

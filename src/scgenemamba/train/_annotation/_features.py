@@ -10,6 +10,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 Floats = npt.NDArray[np.float32]
+#: What the expression of a cell is scaled to.
+TARGET_SUM = 1e4
+_LARGEST_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,19 @@ class CellFeatures:
         return CellFeatures(self.latent[rows], self.values[rows], self.batch[rows])
 
     def filled(self, lacking: npt.NDArray[np.bool_], means: Floats) -> CellFeatures:
-        """The same, with means for the genes ``(g,)`` that were not measured: their zeros say nothing."""
+        """The same, with means for the genes ``(g,)`` that were not measured: their zeros say nothing.
+
+        The other genes give up the share of the cells' expression that these are expected to have.
+        """
         if not lacking.any():
             return self
         columns = np.flatnonzero(lacking)
+        share = min(float(np.expm1(means[columns]).sum()) / TARGET_SUM, _LARGEST_SHARE)
+        values = self.values.copy()
+        values.data = np.log1p((1 - share) * np.expm1(values.data))
         row = sp.csr_matrix((means[columns], columns, [0, len(columns)]), shape=(1, len(lacking)))
         everywhere = sp.csr_matrix(np.ones((len(self), 1), dtype=np.float32)) @ row
-        return CellFeatures(self.latent, (self.values + everywhere).astype(np.float32), self.batch)
+        return CellFeatures(self.latent, (values + everywhere).astype(np.float32), self.batch)
 
     @classmethod
     def joined(cls, parts: Sequence[CellFeatures]) -> CellFeatures:

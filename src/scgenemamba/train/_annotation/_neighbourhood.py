@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from ._calibration import TINY, nonconformity, temperature_of_confidence, tempered
+from ._calibration import TINY, temperature_of_confidence, tempered
 from ._features import CellFeatures, Floats
 
 _N_NEIGHBOURS = 15
@@ -113,12 +113,12 @@ class Neighbourhood:
         return result
 
     def disagreement(self) -> Floats:
-        """Nonconformity of what the neighbours of each voting cell say, by the probabilities of the cell itself."""
+        """Nonconformity of what the neighbours of each voting cell say, by its own probabilities, float32 ``(a,)``."""
         said = np.zeros(len(self.batch), dtype=np.int64)
         for batch in self.batches:
             rows = self.batch == batch
             said[rows] = self._votes(batch, self.latent[rows], self.own[rows]).argmax(axis=1)
-        return nonconformity(self.own, said)
+        return 1 - self.own[np.arange(len(said)), said]
 
     def _votes(self, batch: np.int64, latent: Floats, own: Floats) -> Floats:
         among = self.batch == batch
