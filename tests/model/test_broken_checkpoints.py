@@ -733,7 +733,7 @@ ARRAYS = {
 def test_own_preprocessing_that_is_damaged(ours, damage):
     damage(ours)
     # without decoder genes there is no decoder, which the weights belong to
-    refused(ours, r"preprocessing\.safetensors|medians|variable_genes|objectives\.counts")
+    refused(ours, r"preprocessing\.safetensors|medians|variable_genes|objectives\.counts|annotation\.safetensors")
 
 
 def test_own_preprocessing_in_half_precision(ours):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scvi.model.base import ArchesMixin
 
 from scgenemamba import GeneMambaModel
@@ -60,7 +61,10 @@ def test_training_again_trains_in_training_mode(trained, tmp_path):
     trained.save(tmp_path / "model")
     model = GeneMambaModel.load(tmp_path / "model", make_adata())
     seen = []
-    model.module.network.register_forward_pre_hook(lambda module, _: seen.append(module.training))
+    # embedding the cells for the annotation, after training, is no training
+    model.module.network.register_forward_pre_hook(
+        lambda module, _: seen.append(module.training) if torch.is_grad_enabled() else None
+    )
     model.train(max_epochs=1, train_size=1.0, enable_progress_bar=False)
     assert seen
     assert all(seen)

@@ -47,7 +47,8 @@ def test_a_model_is_pushed_as_safetensors_and_json(trained, monkeypatch):
     monkeypatch.setattr(Api, "made", [])
     address = trained.push_to_hub("me/model", private=True, token="t", commit_message="first")
     assert address == "https://hub/me/model"
-    files = ["README.md", "config.json", "model.safetensors", "preprocessing.safetensors", "tokenizer.json"]
+    files = ["README.md", "annotation.safetensors", "config.json"]
+    files += ["model.safetensors", "preprocessing.safetensors", "tokenizer.json"]
     assert Api.made == [("me/model", True, True, "t"), (files, {"commit_message": "first"})]
 
 
