@@ -105,6 +105,11 @@ nitpick_ignore: list[tuple[str, str]] = [
     # One line each, with the reason, for a missing link that is not ours to mend.
     ("py:data", "Ellipsis"),  # the dots of tuple[str, ...]
     ("py:class", "scgenemamba.model._inference.InferenceMixin"),  # its methods are shown as the model's own
+    ("py:class", "scgenemamba.model._annotation.AnnotationMixin"),  # its methods are shown as the model's own
+    (
+        "py:class",
+        "scgenemamba.model._annotation_fitting.AnnotationFittingMixin",
+    ),  # its methods are shown as the model's own
     ("py:class", "scgenemamba.model._pretrained.PretrainedMixin"),  # likewise
     ("py:class", "scgenemamba.model._query.QueryMixin"),  # likewise
     ("py:class", "scgenemamba.model._saving.SavingMixin"),  # likewise

@@ -123,7 +123,7 @@ class AnnotationMixin:
 
         The guarantee is for cells like the held-out ones of the training data, whatever the model: there a share
         ``coverage`` of the sets holds the label, with a spread that the number of calibration cells allows
-        {cite:p}`Sadinle2019`. An empty set says that no label is likely enough. For batches of the training data without
+        (Sadinle et al. 2019, JASA 114:223). An empty set says that no label is likely enough. For batches of the training data without
         labels there is no guarantee: their sets are made wider and are never empty.
 
         Parameters
