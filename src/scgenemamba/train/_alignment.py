@@ -32,6 +32,8 @@ class BatchAlignment(Objective):
     onto another. So it is taken within soft clusters, as Harmony corrects within them (Korsunsky et al. 2019, Nature
     Methods 16:1289): a cell should be no more similar to its own batch than to all batches, among the cells of its
     neighbourhood. Where a neighbourhood has one batch only, there is nothing to be similar to, and no gradient.
+    Clusters are soft, though: a type that one batch lacks shares its neighbourhood with the tails of others, and large
+    weights pull it towards them.
 
     The cells of the step are compared with a queue of the cells seen last. The gradient reaches the latent means of the
     cells of the step and through them the encoder; queue, clusters and memberships are constants. Cells of unknown
