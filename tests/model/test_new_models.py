@@ -54,7 +54,10 @@ def test_early_stopping_sees_the_alignment_and_leaves_the_queue_alone(registered
     parts += [model.history[f"{name}_validation"] for name in ("masked_genes", "cell_type")]
     total = sum(part.iloc[:, 0] for part in parts)
     np.testing.assert_allclose(total, model.history["validation_loss"].iloc[:, 0], rtol=1e-5)
-    assert model.module.objectives["batch_alignment"].n_seen == 4 * len(model.train_indices)
+    # an epoch and the next step are the reference of the counterparts
+    n_train = len(model.train_indices)
+    assert n_train < 120 <= n_train + 32
+    assert model.module.objectives["batch_alignment"].n_seen == 3 * n_train - 32
 
 
 def test_the_rest_starts_from_the_same_random_numbers(registered):

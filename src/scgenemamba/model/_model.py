@@ -74,7 +74,6 @@ class GeneMambaModel(
     alignment_weight
         Weight of the loss that brings cells of one kind from different batches together, see
         :class:`~scgenemamba.train.BatchAlignment`; 0 for none. It needs batches and the decoder.
-        Types that a batch lacks may be mixed into others by it: compare with 0 where that matters.
     backend
         Implementation of the scan: ``"torch"``, ``"fused"`` or ``"mamba_ssm"``; ``"auto"`` takes the fastest that runs on
         the device of the data. Not saved with the model.
@@ -116,7 +115,7 @@ class GeneMambaModel(
         masked_weight: float = 1.0,
         prior: Literal["mixture", "normal"] = "mixture",
         kl_weight: float = 1.0,
-        alignment_weight: float = 40.0,
+        alignment_weight: float = 50.0,
         label_weight: float = 10.0,
         backend: str = "auto",
         architecture: dict[str, Any] | None = None,

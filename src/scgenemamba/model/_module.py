@@ -94,7 +94,7 @@ class GeneMambaModule(BaseModuleClass):
             if n_batch > 1 and alignment_weight > 0:
                 queue = {"queue_size": n_cells} if n_cells else {}
                 objectives["batch_alignment"] = BatchAlignment(
-                    config.n_latent, n_batch, weight=alignment_weight, **queue
+                    config.n_latent, n_decoder_genes, n_batch, weight=alignment_weight, **queue
                 )
         if masked_weight > 0:
             tied = self.network.encoder.embeddings.weight if config.tied_head else None

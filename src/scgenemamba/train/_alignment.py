@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from ._counterparts import Counterparts
 from ._objective import Objective
 
 if TYPE_CHECKING:
@@ -32,21 +33,22 @@ class BatchAlignment(Objective):
     onto another. So it is taken within soft clusters, as Harmony corrects within them (Korsunsky et al. 2019, Nature
     Methods 16:1289): a cell should be no more similar to its own batch than to all batches, among the cells of its
     neighbourhood. Where a neighbourhood has one batch only, there is nothing to be similar to, and no gradient.
-    Clusters are soft, though: a type that one batch lacks shares its neighbourhood with the tails of others, and large
-    weights pull it towards them.
+    A neighbourhood has tails of other types, though, to which a type that one batch lacks would be pulled. So a cell
+    takes part only as far as its expression has counterparts in other batches, see :class:`Counterparts`.
 
-    The cells of the step are compared with a queue of the cells seen last. The gradient reaches the latent means of the
-    cells of the step and through them the encoder; queue, clusters and memberships are constants. Cells of unknown
-    batch take no part. No random numbers are drawn, so other objectives are the same with and without this one.
+    The first cells of the training are the reference that counterparts are looked for in; from then on, the cells of the
+    step are compared with a queue of the cells seen last. The gradient reaches the latent means of the cells of the step
+    and through them the encoder; queue, clusters and memberships are constants. Cells of unknown batch take no part. No
+    random numbers are drawn, so other objectives are the same with and without this one.
 
     Parameters
     ----------
-    n_latent, n_batch
-        Size of the latent and number of batches.
+    n_latent, n_genes, n_batch
+        Sizes of the latent and of the decoder's gene set, by which counterparts are found, and number of batches.
     weight
         Factor of the loss, reached after ``ramp`` cells.
     queue_size
-        Cells that are remembered; no more than there are, so that none is there twice.
+        Cells that are remembered, and cells of the reference; no more than there are, lest cells be there twice.
     n_clusters
         Number of clusters.
     ramp
@@ -57,46 +59,59 @@ class BatchAlignment(Objective):
 
     latents: torch.Tensor
     batches: torch.Tensor
+    togetherness: torch.Tensor
     centres: torch.Tensor
 
     def __init__(
         self,
         n_latent: int,
+        n_genes: int,
         n_batch: int,
         *,
-        weight: float = 40.0,
+        weight: float = 50.0,
         queue_size: int = _QUEUE,
         n_clusters: int = _CLUSTERS,
         ramp: int = 20_480,
     ) -> None:
         super().__init__()
-        self.n_batch, self.weight, self.ramp = n_batch, weight, ramp
+        self.n_genes, self.n_batch, self.weight, self.ramp = n_genes, n_batch, weight, ramp
         self.queue_size = min(max(queue_size, 1), _QUEUE)
         self.fewest = min(_FEWEST, self.queue_size)
         self.register_buffer("latents", torch.zeros(self.queue_size, n_latent), persistent=False)
         self.register_buffer("batches", torch.zeros(self.queue_size, dtype=torch.int64), persistent=False)
+        self.register_buffer("togetherness", torch.zeros(self.queue_size), persistent=False)
         self.register_buffer("centres", torch.zeros(min(n_clusters, self.fewest), n_latent), persistent=False)
+        self.counterparts = Counterparts(self.queue_size)
         self.n_seen = self.n_steps = 0
 
     def loss(self, batch: CellBatch, encoded: Encoded) -> dict[str, torch.Tensor]:
-        """Weighted discrepancy of the cells from the queue, zero until the queue is filled."""
+        """Weighted discrepancy of the cells from the queue, zero until reference and queue are filled."""
         with torch.autocast(encoded.mean.device.type, enabled=False):
             codes = batch["batch"].squeeze(-1)
-            z, codes = encoded.mean[codes >= 0].float(), codes[codes >= 0]
+            known = codes >= 0
+            z, codes, expression = encoded.mean[known].float(), codes[known], batch["expression"][known, : self.n_genes]
             # of a frozen encoder nothing can be aligned
             learns = self.training and z.requires_grad
-            if learns and self.n_seen >= self.fewest:
-                if self.n_steps % _REFRESH_EVERY == 0:
-                    self._refresh()
-                self.n_steps += 1
             value = encoded.mean.sum() * 0.0
-            if self.n_steps and len(z):
-                value = self.weight * min(self.n_seen / self.ramp, 1.0) * self.discrepancy(z, codes)
-            if learns:
-                self._remember(z.detach(), codes)
+            if self.counterparts.fitted:
+                value = value + self._compared(z, codes, self.counterparts(expression, codes), learns)
+            elif learns:
+                self.counterparts.collect(expression, codes)
         return {"batch_alignment": value}
 
-    def discrepancy(self, z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    def _compared(self, z: torch.Tensor, codes: torch.Tensor, together: torch.Tensor, learns: bool) -> torch.Tensor:
+        if learns and self.n_seen >= self.fewest:
+            if self.n_steps % _REFRESH_EVERY == 0:
+                self._refresh()
+            self.n_steps += 1
+        value = z.new_zeros(())
+        if self.n_steps and len(z):
+            value = self.weight * min(self.n_seen / self.ramp, 1.0) * self.discrepancy(z, codes, together)
+        if learns:
+            self._remember(z.detach(), codes, together)
+        return value
+
+    def discrepancy(self, z: torch.Tensor, codes: torch.Tensor, together: torch.Tensor) -> torch.Tensor:
         """Mean similarity to the own batch less that to all batches, within clusters of the queue.
 
         Parameters
@@ -105,15 +120,18 @@ class BatchAlignment(Objective):
             Latents of cells, float32 ``(n, n_latent)``.
         codes
             Their batches, int64 ``(n,)``.
+        together
+            How far they have counterparts, float32 ``(n,)`` from 0 to 1.
         """
-        queue, of_queue = self._queue()
+        queue, of_queue, counts = self._queue()
         with torch.no_grad():
             spread = _squared_distances(queue, self.centres)
             softness = 2 * spread.amin(1).mean().clamp(min=_TINY)
-            # memberships of the queue (q, k) and of the cells (n, k)
+            # memberships of the queue (q, k) and of the cells (n, k), as far as they take part
             members = torch.softmax(-spread / softness, 1)
-            of_cells = torch.softmax(-_squared_distances(z, self.centres) / softness, 1)
+            of_cells = together[:, None] * torch.softmax(-_squared_distances(z, self.centres) / softness, 1)
             width = (members * spread).sum(1).mean().clamp(min=_TINY)
+            members = counts[:, None] * members
             # cells of each batch in each cluster, (k, b)
             n = members.T @ (of_queue[:, None] == torch.arange(self.n_batch, device=z.device)).float()
             confidence = n / (n + _HALF_CONFIDENCE)
@@ -126,22 +144,23 @@ class BatchAlignment(Objective):
         every = kernel @ (members * (share / n)[:, of_queue].T)
         return (of_cells * confidence[:, codes].T * (own - every)).sum(1).mean()
 
-    def _queue(self) -> tuple[torch.Tensor, torch.Tensor]:
-        n_filled = min(self.n_seen, self.queue_size)
-        return self.latents[:n_filled], self.batches[:n_filled]
+    def _queue(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        filled = slice(min(self.n_seen, self.queue_size))
+        return self.latents[filled], self.batches[filled], self.togetherness[filled]
 
-    def _remember(self, z: torch.Tensor, codes: torch.Tensor) -> None:
-        z, codes = z[-self.queue_size :], codes[-self.queue_size :]
+    def _remember(self, z: torch.Tensor, codes: torch.Tensor, together: torch.Tensor) -> None:
+        z, codes, together = (part[-self.queue_size :] for part in (z, codes, together))
         places = (torch.arange(len(z), device=z.device) + self.n_seen) % self.queue_size
         # not in place: the gradient still needs the old values
         self.latents = self.latents.index_copy(0, places, z)
         self.batches = self.batches.index_copy(0, places, codes)
+        self.togetherness = self.togetherness.index_copy(0, places, together)
         self.n_seen += len(z)
 
     @torch.no_grad()
     def _refresh(self) -> None:
         """Move the centres by a few steps of k-means, at first from cells evenly spaced in the queue."""
-        queue, _ = self._queue()
+        queue = self._queue()[0]
         centres = self.centres
         if not self.n_steps:
             centres = queue[torch.arange(len(centres), device=queue.device) * len(queue) // len(centres)]
