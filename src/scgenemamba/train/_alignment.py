@@ -34,7 +34,7 @@ class BatchAlignment(Objective):
     Methods 16:1289): a cell should be no more similar to its own batch than to all batches, among the cells of its
     neighbourhood. Where a neighbourhood has one batch only, there is nothing to be similar to, and no gradient.
     A neighbourhood has tails of other types, though, to which a type that one batch lacks would be pulled. So a cell
-    takes part only as far as its expression has counterparts in other batches, see :class:`Counterparts`.
+    takes part only as far as its expression has counterparts in other batches, see ``Counterparts``.
 
     The first cells of the training are the reference that counterparts are looked for in; from then on, the cells of the
     step are compared with a queue of the cells seen last. The gradient reaches the latent means of the cells of the step
