@@ -245,6 +245,17 @@ def test_calibrating_changes_sets(model, tmp_path):
     assert len(changed.annotation_["scores"]) == 60
 
 
+def test_full_sets_for_want_of_calibration_cells_are_warned_of(model, tmp_path, recwarn):
+    changed, other = copy_of(model, tmp_path), cells_of(100, seed=3)
+    changed.calibrate(other, indices=np.arange(19))
+    assert not changed.predict_sets(other, coverage=0.95).to_numpy().all()
+    assert not [warning for warning in recwarn if "calibration cells" in str(warning.message)]
+    changed.calibrate(other, indices=np.arange(18))
+    with pytest.warns(UserWarning, match=r"0\.95 takes 19 calibration cells, there are 18"):
+        sets = changed.predict_sets(other, coverage=0.95)
+    assert sets.to_numpy().all()
+
+
 # --- refusals
 
 

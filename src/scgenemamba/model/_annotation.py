@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from scvi import settings
 
 from scgenemamba.train import TARGET_SUM, Annotator, CellFeatures
 
@@ -131,7 +134,8 @@ class AnnotationMixin:
         adata, indices, batch_size, dataloader
             As in :meth:`get_latent_representation`.
         coverage
-            Share of cells whose set is to hold their label, between 0 and 1.
+            Share of cells whose set is to hold their label, between 0 and 1. A share ``c`` takes ``c / (1 - c)``
+            calibration cells; with fewer, every set holds all labels, and a warning says so.
 
         Returns
         -------
@@ -146,6 +150,7 @@ class AnnotationMixin:
             msg = f"`coverage` must be between 0 and 1, got {coverage!r}."
             raise ValueError(msg)
         annotator = self._annotator()
+        _warn_of_full_sets(annotator, coverage)
         cells = self._features(adata, indices, batch_size, dataloader, annotator)
         sets = np.concatenate([annotator.sets(some, coverage) for some in cells])
         return pd.DataFrame(sets, columns=self.labels, index=self._names(adata, indices, dataloader))
@@ -180,6 +185,7 @@ class AnnotationMixin:
     def _annotated(self, adata: AnnData, *, coverage: float, batch_size: int | None = None) -> CellAnnotation:
         """Probabilities, sets, novelty and latent of all cells, which are read once."""
         annotator, parts = self._annotator(), []
+        _warn_of_full_sets(annotator, coverage)
         for cells in self._features(adata, batch_size=batch_size, annotator=annotator):
             said = annotator.probabilities(cells), annotator.sets(cells, coverage), annotator.novelty_score(cells)
             parts.append((*said, cells.latent))
@@ -233,6 +239,18 @@ class AnnotationMixin:
             return None
         names = (self.adata if adata is None else adata).obs_names
         return names if indices is None else names[np.asarray(indices)]
+
+
+def _warn_of_full_sets(annotator: Annotator, coverage: float) -> None:
+    n = len(annotator.scores)
+    if math.ceil((n + 1) * coverage) > n:
+        # 0.9 / (1 - 0.9) is a little more than 9
+        needed = math.ceil(round(coverage / (1 - coverage), 6))
+        msg = (
+            f"A coverage of {coverage:g} takes {needed:,} calibration cells, there are {n:,}: every set holds all labels. "
+            "Lower `coverage`, or calibrate on more cells, `model.calibrate(adata)`."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
 
 def _features_of(encoded: Encoded, batch: CellBatch) -> CellFeatures:
