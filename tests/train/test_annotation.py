@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from scgenemamba.train import Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
 from scgenemamba.train._annotation import _fit
+from scgenemamba.train._annotation._annotator import known_distances
 from scgenemamba.train._annotation._calibration import fit_temperature, nonconformity, tempered, threshold
 from scgenemamba.train._annotation._heads import Heads
 
@@ -346,10 +347,45 @@ def test_a_new_type_is_novel():
 def test_novelty_of_what_is_far_away_is_finite(annotator):
     cells, _ = simulate(5)
     far = replace(cells, latent=cells.latent * 1e6, values=cells.values * 1e6)
-    narrow = replace(annotator, known_distances=np.float32([[0, 0], [1e-3, 1e-3]]))
+    narrow = replace(annotator, known_medians=0 * annotator.known_medians, known_spread=np.float32([1e-3, 1e-3]))
     scores = narrow.novelty_score(far)
     assert np.isfinite(scores).all()
     assert (scores > 1).all()
+
+
+def test_known_distances_are_judged_label_by_label():
+    """Formula: medians by nearest label drawn towards that of all, the spread about them, 95 % below the threshold."""
+    generator = np.random.default_rng(0)
+    nearest = np.repeat([0, 2], [60, 20])
+    distances = (generator.normal(size=(80, 2)) + np.where(nearest, 3.0, 0.0)[:, None]).astype(np.float32)
+    medians, spread, limit = known_distances(distances, nearest, 3)
+    everyones = np.median(distances, axis=0)
+    np.testing.assert_allclose(medians[0], 0.75 * np.median(distances[:60], axis=0) + 0.25 * everyones, rtol=1e-5)
+    np.testing.assert_allclose(medians[2], 0.5 * np.median(distances[60:], axis=0) + 0.5 * everyones, rtol=1e-5)
+    np.testing.assert_allclose(medians[1], everyones, rtol=1e-6)
+    rest = distances - medians[nearest]
+    np.testing.assert_allclose(spread, np.quantile(rest, 0.75, axis=0) - np.quantile(rest, 0.25, axis=0), rtol=1e-5)
+    assert ((rest / spread).sum(axis=1) < limit).mean() == 0.95
+
+
+def test_a_type_that_lies_thinly_is_not_new():
+    """Few and scattered cells are as far from others in new data: that is how they are known."""
+    cells, labels = simulate(600, distance=3.0)
+    keep = (labels != 0) | (np.cumsum(labels == 0) <= 25)
+    thin = labels == 0
+
+    def scattered(some, of):
+        # the latent of type 0 is wider
+        latent = some.latent.copy()
+        latent[of] += np.random.default_rng(5).normal(size=latent[of].shape).astype(np.float32) * 2
+        return replace(some, latent=latent)
+
+    annotator = fitted(scattered(cells, thin)[keep], labels[keep])
+    query, truth = simulate(600, seed=3, distance=3.0)
+    scores = annotator.novelty_score(scattered(query, truth == 0))
+    assert (scores[truth == 0] > 1).mean() < 0.35
+    everyones = np.median(annotator.known_medians[1:], axis=0)
+    assert annotator.known_medians[0, 1] > everyones[1]
 
 
 def test_genes_that_were_not_measured_get_means():
@@ -397,7 +433,7 @@ def test_a_missing_or_unknown_array_is_named(annotator):
 
 def test_every_array_of_another_shape_type_or_not_finite_is_refused(voting):
     arrays = voting[0].to_arrays()
-    assert len(arrays) == 18
+    assert len(arrays) == 19
     for name, array in arrays.items():
         wrong = [array[None], array.astype(np.complex64), array.astype(bool)]
         if array.ndim:
@@ -419,7 +455,7 @@ def test_every_array_of_another_shape_type_or_not_finite_is_refused(voting):
     [
         ("temperature", np.array(-1.0)),
         ("neighbourhood.temperature", np.array([0.0])),
-        ("known_distances", np.zeros((2, 2), dtype=np.float32)),
+        ("known_spread", np.zeros(2, dtype=np.float32)),
         ("scores", np.float32([0.5, 0.1])),
     ],
 )

@@ -16,6 +16,8 @@ from ._novelty import KNOWN_BELOW, Novelty
 
 # In batches without labels: half of the misses allowed for are left to what votes cannot see.
 _SHARE_OF_MISSES = 0.5
+# Cells of a label at which the median of their novelty distances counts as much as that of all cells.
+_HALF_BELIEVED = 20
 # float32 holds its exponential
 _LARGEST_LOG = 80.0
 _PARTS = {"heads": Heads, "neighbourhood": Neighbourhood, "novelty": Novelty}
@@ -36,7 +38,8 @@ _SHAPES: Mapping[str, tuple[str | int, ...]] = {
     "temperature": (),
     "scores": ("n_scores",),
     "scores_unlabelled": ("n_voters",),
-    "known_distances": (2, 2),
+    "known_medians": ("n_means", 2),
+    "known_spread": (2,),
     "novelty_threshold": (),
 }
 _INTEGERS = ("neighbourhood.batch",)
@@ -60,8 +63,9 @@ class Annotator:
         Nonconformity of the calibration cells, sorted, float32 ``(m,)``.
     scores_unlabelled
         The same of the voting cells of batches without labels, against the votes, in their order, float32 ``(a,)``.
-    known_distances
-        Median and spread of the novelty distances of cells of known labels, float32 ``(2, 2)``.
+    known_medians, known_spread
+        Of the novelty distances of cells of known labels: their median by nearest label, float32 ``(n_means, 2)``, and
+        the spread about it, float32 ``(2,)``.
     novelty_threshold
         Sum of the standardised distances that 95 % of the cells of known labels stay below, float64 ``()``.
     """
@@ -72,7 +76,8 @@ class Annotator:
     temperature: npt.NDArray[np.float64]
     scores: Floats
     scores_unlabelled: Floats
-    known_distances: Floats
+    known_medians: Floats
+    known_spread: Floats
     novelty_threshold: npt.NDArray[np.float64]
 
     def probabilities(self, cells: CellFeatures) -> Floats:
@@ -101,8 +106,8 @@ class Annotator:
 
     def novelty_score(self, cells: CellFeatures) -> Floats:
         """Novelty, float32 ``(n,)``; above 1 a cell is less like the labelled cells than 95 % of them."""
-        median, spread = self.known_distances
-        standardised = (self.novelty.distances(cells) - median) / spread
+        distances, nearest = self.novelty.distances(cells)
+        standardised = (distances - self.known_medians[nearest]) / self.known_spread
         return np.exp(np.minimum(standardised.sum(axis=1) - self.novelty_threshold, _LARGEST_LOG)).astype(np.float32)
 
     def calibrated(self, cells: CellFeatures, labels: npt.NDArray[np.int64]) -> Annotator:
@@ -161,7 +166,7 @@ class Annotator:
             "temperature": self.temperature > 0,
             "neighbourhood.temperature": (self.neighbourhood.temperature > 0).all()
             and len(self.neighbourhood.temperature) == len(self.neighbourhood.batches),
-            "known_distances": (self.known_distances[1] > 0).all(),
+            "known_spread": (self.known_spread > 0).all(),
             "scores": (np.diff(self.scores) >= 0).all(),
             "novelty.means": len(self.novelty.means) > 0,
             "novelty.reference": len(self.novelty.reference) > 0,
@@ -193,10 +198,20 @@ class Annotator:
         return cls(**parts, **own)  # type: ignore[arg-type]
 
 
-def known_distances(distances: Floats) -> tuple[Floats, npt.NDArray[np.float64]]:
-    """Median and spread of the novelty distances of known cells, and the threshold of their sum."""
-    median = np.median(distances, axis=0)
-    low, high = np.quantile(distances, [0.25, 0.75], axis=0)
-    spread = np.maximum(high - low, 1e-3)
-    limit = np.quantile(((distances - median) / spread).sum(axis=1), KNOWN_BELOW)
-    return np.stack([median, spread]).astype(np.float32), np.array(limit)
+def known_distances(
+    distances: Floats, nearest: npt.NDArray[np.int64], n_labels: int
+) -> tuple[Floats, Floats, npt.NDArray[np.float64]]:
+    """Medians by nearest label and spread of the novelty distances of known cells, and the threshold of their sum.
+
+    Labels lie more or less densely: by one median for all, cells of a rare label of another study would count as new.
+    """
+    everyones = np.median(distances, axis=0)
+    medians = np.empty((n_labels, 2), dtype=np.float32)
+    for label in range(n_labels):
+        own = distances[nearest == label]
+        share = len(own) / (len(own) + _HALF_BELIEVED)
+        medians[label] = share * np.median(own, axis=0) + (1 - share) * everyones if len(own) else everyones
+    rest = distances - medians[nearest]
+    low, high = np.quantile(rest, [0.25, 0.75], axis=0)
+    spread = np.maximum(high - low, 1e-3).astype(np.float32)
+    return medians, spread, np.array(np.quantile((rest / spread).sum(axis=1), KNOWN_BELOW))

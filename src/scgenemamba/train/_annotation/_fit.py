@@ -48,10 +48,12 @@ def fit_annotator(
     """
     chosen, calibration = choose_labelled(labels, held_out, seed)
     known, codes = cells[chosen], labels[chosen]
-    own, right, distances = _unseen(known, codes, n_labels, calibration, cells)
+    own, right, distances, nearest = _unseen(known, codes, n_labels, calibration, cells)
     temperature = fit_temperature(own, right)
     heads = Heads.fit(known, codes, n_labels)
-    median_and_spread, limit = known_distances(distances)
+    # the novelty knows the labels that have cells
+    present = np.unique(codes)
+    medians, spread, limit = known_distances(distances, np.searchsorted(present, nearest), len(present))
     everyone = tempered(heads.probabilities(cells), temperature)
     neighbourhood = Neighbourhood.fit(cells, everyone, unlabelled_batches(cells.batch, labels))
     return Annotator(
@@ -61,7 +63,8 @@ def fit_annotator(
         np.array(temperature),
         nonconformity(tempered(own, temperature), right),
         neighbourhood.disagreement(),
-        median_and_spread,
+        medians,
+        spread,
         limit,
     )
 
@@ -95,8 +98,8 @@ def _unseen(
     n_labels: int,
     held_out: npt.NDArray[np.bool_],
     everyone: CellFeatures,
-) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
-    """Probabilities, labels and novelty distances of labelled cells, from fits that have not seen them."""
+) -> tuple[Floats, npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
+    """Probabilities, labels, novelty distances and nearest labels of labelled cells, from fits that have not seen them."""
     if held_out.sum() >= _MIN_CALIBRATION and np.isin(labels[held_out], labels[~held_out]).all():
         folds = [held_out]
     else:
@@ -107,9 +110,10 @@ def _unseen(
         rest = ~fold if not fold.all() else fold
         heads = Heads.fit(cells[rest], labels[rest], n_labels)
         novelty = Novelty.fit(cells[rest], labels[rest], everyone)
-        found.append((heads.probabilities(cells[fold]), labels[fold], novelty.distances(cells[fold])))
-    own, right, distances = (np.concatenate(part) for part in zip(*found, strict=True))
-    return own, right, distances
+        distances, nearest = novelty.distances(cells[fold])
+        found.append((heads.probabilities(cells[fold]), labels[fold], distances, np.unique(labels[rest])[nearest]))
+    own, right, distances, nearest = (np.concatenate(part) for part in zip(*found, strict=True))
+    return own, right, distances, nearest
 
 
 def balanced_order(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:

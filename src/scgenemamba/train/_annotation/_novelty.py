@@ -61,14 +61,14 @@ class Novelty:
         rows = np.linspace(0, len(cells) - 1, min(len(cells), _MAX_REFERENCE)).round().astype(int)
         return cls(center, components @ whiten, (means @ whiten).astype(np.float32), cells.latent[rows])
 
-    def distances(self, cells: CellFeatures) -> Floats:
-        """Logarithms of both distances, float32 ``(n, 2)``."""
+    def distances(self, cells: CellFeatures) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Logarithms of both distances, float32 ``(n, 2)``, and which of ``means`` is the nearest, int64 ``(n,)``."""
         from sklearn.neighbors import NearestNeighbors
 
         scores = np.asarray(cells.values @ self.components) - self.center @ self.components
         # label by label: all differences at once would be large
-        squared = np.min([((scores - mean) ** 2).sum(axis=1) for mean in self.means], axis=0)
+        squared = np.stack([((scores - mean) ** 2).sum(axis=1) for mean in self.means], axis=1)
         n_neighbours = min(_N_NEIGHBOURS, len(self.reference))
         found = NearestNeighbors(n_neighbors=n_neighbours).fit(self.reference).kneighbors(cells.latent)[0]
-        both = np.stack([np.sqrt(squared), found[:, -1]], axis=1)
-        return np.log(np.maximum(both, 1e-6)).astype(np.float32)
+        both = np.stack([np.sqrt(squared.min(axis=1)), found[:, -1]], axis=1)
+        return np.log(np.maximum(both, 1e-6)).astype(np.float32), squared.argmin(axis=1)
