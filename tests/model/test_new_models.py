@@ -132,11 +132,21 @@ def test_a_file_saved_before_the_mixture_has_a_standard_normal_prior(adata):
     quick_train(model)
 
 
+def test_a_file_saved_before_the_width_was_an_argument_keeps_its_decoder(adata, tmp_path):
+    model = GeneMambaModel.load(FIXTURE, adata)
+    assert model.module.objectives["counts"].n_hidden == 128
+    model.save_pretrained(tmp_path)
+    query = make_adata(seed=5)
+    query.obs["batch"] = "new"
+    for later in (GeneMambaModel.from_pretrained(tmp_path), GeneMambaModel.load_query_data(query, model)):
+        assert later.module.objectives["counts"].n_hidden == 128
+
+
 def make_older(folder):
     """What an earlier version would have written."""
     config = json.loads((folder / "config.json").read_text())
     for part in config["init"].values():
-        for name in ("prior", "alignment_weight"):
+        for name in ("prior", "alignment_weight", "n_hidden"):
             part.pop(name, None)
     (folder / "config.json").write_text(json.dumps(config))
     tensors = load_file(folder / "model.safetensors")
@@ -145,7 +155,8 @@ def make_older(folder):
     )
 
 
-def test_an_older_checkpoint_stays_what_it_was(trained, tmp_path):
+def test_an_older_checkpoint_stays_what_it_was(registered, tmp_path):
+    trained = quick_train(GeneMambaModel(registered, n_hidden=128, **TINY))
     trained.save_pretrained(tmp_path)
     make_older(tmp_path)
     model = GeneMambaModel.from_pretrained(tmp_path)

@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from scgenemamba.train import Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
 from scgenemamba.train._annotation import _fit
-from scgenemamba.train._annotation._annotator import known_distances
 from scgenemamba.train._annotation._calibration import fit_temperature, nonconformity, tempered, threshold
 from scgenemamba.train._annotation._heads import Heads
+from scgenemamba.train._annotation._novelty_scale import NoveltyScale
 
 N_GENES, N_LATENT = 40, 6
 SIZES = {"n_latent": N_LATENT, "n_genes": N_GENES}
@@ -347,7 +347,8 @@ def test_a_new_type_is_novel():
 def test_novelty_of_what_is_far_away_is_finite(annotator):
     cells, _ = simulate(5)
     far = replace(cells, latent=cells.latent * 1e6, values=cells.values * 1e6)
-    narrow = replace(annotator, known_medians=0 * annotator.known_medians, known_spread=np.float32([1e-3, 1e-3]))
+    scale = replace(annotator.scale, medians=0 * annotator.scale.medians, spread=np.float32([1e-3, 1e-3]))
+    narrow = replace(annotator, scale=scale)
     scores = narrow.novelty_score(far)
     assert np.isfinite(scores).all()
     assert (scores > 1).all()
@@ -358,14 +359,51 @@ def test_known_distances_are_judged_label_by_label():
     generator = np.random.default_rng(0)
     nearest = np.repeat([0, 2], [60, 20])
     distances = (generator.normal(size=(80, 2)) + np.where(nearest, 3.0, 0.0)[:, None]).astype(np.float32)
-    medians, spread, limit = known_distances(distances, nearest, 3)
+    scale = NoveltyScale.fit(distances, nearest, 3)
+    medians, spread = scale.medians, scale.spread
     everyones = np.median(distances, axis=0)
     np.testing.assert_allclose(medians[0], 0.75 * np.median(distances[:60], axis=0) + 0.25 * everyones, rtol=1e-5)
     np.testing.assert_allclose(medians[2], 0.5 * np.median(distances[60:], axis=0) + 0.5 * everyones, rtol=1e-5)
     np.testing.assert_allclose(medians[1], everyones, rtol=1e-6)
     rest = distances - medians[nearest]
     np.testing.assert_allclose(spread, np.quantile(rest, 0.75, axis=0) - np.quantile(rest, 0.25, axis=0), rtol=1e-5)
-    assert ((rest / spread).sum(axis=1) < limit).mean() == 0.95
+    sums = (rest / spread).sum(axis=1)
+    assert (sums < scale.threshold).mean() == 0.95
+    assert (sums < scale.quartile).mean() == 0.25
+    np.testing.assert_allclose(scale.score(distances, nearest, nearest), np.exp(sums - scale.threshold), rtol=1e-4)
+
+
+def test_what_a_study_adds_to_all_its_cells_does_not_count():
+    """Formula: the quarter of a batch that is least unlike against that of known cells, between nothing and 1.5."""
+    generator = np.random.default_rng(0)
+    nearest = np.zeros(400, dtype=np.int64)
+    known, moved, new, closer = (generator.normal(m, size=(400, 2)).astype(np.float32) for m in (0, 0.3, 9, -2))
+    scale = NoveltyScale.fit(known, nearest, 1)
+    batch = np.repeat([3, 5, 8], 400)
+    shifted = scale.shifted(np.concatenate([moved, new, closer]), np.tile(nearest, 3), batch)
+    np.testing.assert_array_equal(shifted.batches, [3, 5, 8])
+    sums = ((moved - scale.medians[0]) / scale.spread).sum(axis=1)
+    np.testing.assert_allclose(shifted.shifts, [np.quantile(sums, 0.25) - scale.quartile, 1.5, 0], rtol=1e-4)
+    assert 0.2 < shifted.shifts[0] < 0.9
+    # known batches stay, batches seen again are renewed
+    again = shifted.shifted(moved, nearest, np.full(400, 5))
+    np.testing.assert_allclose(again.shifts, shifted.shifts[[0, 0, 2]])
+    for name, distances in ((3, moved), (5, new), (8, closer), (1, moved)):
+        shift = dict(zip(shifted.batches, shifted.shifts, strict=True)).get(name, 0)
+        scores = shifted.score(distances, nearest, np.full(400, name))
+        np.testing.assert_allclose(scores, np.exp(-shift) * scale.score(distances, nearest, nearest), rtol=1e-4)
+    assert (shifted.score(new, nearest, np.full(400, 5)) > 1).all()
+
+
+def test_known_cells_of_another_study_are_not_new(voting):
+    annotator, _, query, _ = voting
+    unmoved = replace(annotator, scale=replace(annotator.scale, shifts=0 * annotator.scale.shifts))
+    assert annotator.scale.batches == [1]
+    assert annotator.scale.shifts > 0
+    assert (annotator.novelty_score(query) > 1).mean() < (unmoved.novelty_score(query) > 1).mean()
+    # in a study that training has not seen, a cell is judged by itself
+    elsewhere = replace(query, batch=np.full(len(query), 7))
+    np.testing.assert_array_equal(annotator.novelty_score(elsewhere), unmoved.novelty_score(query))
 
 
 def test_a_type_that_lies_thinly_is_not_new():
@@ -384,8 +422,8 @@ def test_a_type_that_lies_thinly_is_not_new():
     query, truth = simulate(600, seed=3, distance=3.0)
     scores = annotator.novelty_score(scattered(query, truth == 0))
     assert (scores[truth == 0] > 1).mean() < 0.35
-    everyones = np.median(annotator.known_medians[1:], axis=0)
-    assert annotator.known_medians[0, 1] > everyones[1]
+    everyones = np.median(annotator.scale.medians[1:], axis=0)
+    assert annotator.scale.medians[0, 1] > everyones[1]
 
 
 def test_genes_that_were_not_measured_get_means():
@@ -433,7 +471,7 @@ def test_a_missing_or_unknown_array_is_named(annotator):
 
 def test_every_array_of_another_shape_type_or_not_finite_is_refused(voting):
     arrays = voting[0].to_arrays()
-    assert len(arrays) == 19
+    assert len(arrays) == 22
     for name, array in arrays.items():
         wrong = [array[None], array.astype(np.complex64), array.astype(bool)]
         if array.ndim:
@@ -455,7 +493,7 @@ def test_every_array_of_another_shape_type_or_not_finite_is_refused(voting):
     [
         ("temperature", np.array(-1.0)),
         ("neighbourhood.temperature", np.array([0.0])),
-        ("known_spread", np.zeros(2, dtype=np.float32)),
+        ("scale.spread", np.zeros(2, dtype=np.float32)),
         ("scores", np.float32([0.5, 0.1])),
     ],
 )

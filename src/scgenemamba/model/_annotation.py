@@ -164,6 +164,9 @@ class AnnotationMixin:
     ) -> np.ndarray:
         """How unlike the labelled training cells each cell is.
 
+        All cells of another study are a little unlike them: for batches of the training data that had no labels, what the
+        study adds to the quarter of its cells that is least unlike is taken off, within bounds.
+
         Parameters
         ----------
         adata, indices, batch_size, dataloader

@@ -62,6 +62,8 @@ class GeneMambaModel(
         Size of the latent representation.
     n_decoder_genes
         Most variable genes that the decoder models, at most 4,000; 0 for no decoder.
+    n_hidden
+        Width of the decoder's hidden layer.
     gene_likelihood
         ``"nb"`` for counts, ``"normal"`` for log-normalised values; ``"auto"`` takes what the data allow.
     mask_rate, masked_weight
@@ -110,6 +112,7 @@ class GeneMambaModel(
         pooling: tuple[str, ...] = ("mean", "max"),
         n_latent: int = 32,
         n_decoder_genes: int = 2000,
+        n_hidden: int = 256,
         gene_likelihood: Literal["auto", "nb", "normal"] = "auto",
         mask_rate: float = 0.15,
         masked_weight: float = 1.0,
@@ -143,6 +146,7 @@ class GeneMambaModel(
             config,
             n_cells=self.summary_stats.get("n_cells", 0),
             n_decoder_genes=min(n_decoder_genes, len(state[VARIABLE_GENES])),
+            n_hidden=n_hidden,
             n_batch=self.summary_stats.n_batch,
             n_labels=self.summary_stats.n_labels - 1,
             n_cats_per_cov=tuple(self._state_of(CATEGORICAL_KEY).get("n_cats_per_key", ())),
@@ -232,7 +236,11 @@ class GeneMambaModel(
         with warnings.catch_warnings():
             # positions do not matter here, and our own report of the overlap replaces this one
             warnings.filterwarnings("ignore", message="`var_names` for the loaded `model`")
-            return super().load(dir_path, adata, *args, **kwargs)
+            model = super().load(dir_path, adata, *args, **kwargs)
+        if "counts" in model.module.objectives:
+            # files from before this was an argument hold it in their weights only
+            model.init_params_["non_kwargs"]["n_hidden"] = model.module.objectives["counts"].n_hidden
+        return model
 
     def __repr__(self) -> str:
         status = "trained" if self.is_trained_ else "not trained"

@@ -31,8 +31,8 @@ class GeneMambaModule(BaseModuleClass):
         Architecture.
     n_cells
         Cells of the data, 0 if that is not known.
-    n_decoder_genes, n_batch
-        Size of the decoder's gene set (0 for no decoder) and number of batches.
+    n_decoder_genes, n_hidden, n_batch
+        Size of the decoder's gene set (0 for no decoder), width of its hidden layer, and number of batches.
     n_labels
         Number of labels, without the unlabelled category; 0 for no classifier.
     n_cats_per_cov, n_continuous_cov
@@ -60,6 +60,7 @@ class GeneMambaModule(BaseModuleClass):
         *,
         n_cells: int,
         n_decoder_genes: int,
+        n_hidden: int,
         n_batch: int,
         n_labels: int,
         n_cats_per_cov: tuple[int, ...],
@@ -86,6 +87,7 @@ class GeneMambaModule(BaseModuleClass):
                 n_batch,
                 n_cats_per_cov=n_cats_per_cov,
                 n_continuous_cov=n_continuous_cov,
+                n_hidden=n_hidden,
                 likelihood=gene_likelihood,
                 prior=_prior(prior, config.n_latent),
                 kl_weight=kl_weight,

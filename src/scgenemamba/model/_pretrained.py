@@ -201,7 +201,7 @@ class PretrainedMixin:
         registry["field_registries"][X_KEY]["state_registry"][MIN_COUNTS_SHARE] = float(least)
         init = {key: value for part in saved["init"].values() for key, value in part.items()}
         # models saved before there were these arguments stay what they were
-        init = {"prior": "normal", "alignment_weight": 0.0, **init}
+        init = {"prior": "normal", "alignment_weight": 0.0, "n_hidden": 128, **init}
         init |= {"architecture": checkpoint.config.to_dict(), "backend": backend}
         check_arguments(init, cls.__init__)
         model: Any

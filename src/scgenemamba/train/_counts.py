@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from scvi.distributions import NegativeBinomial
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from ._prior import MixturePrior
 
+_HIDDEN_BIAS = "decoder.px_decoder.fc_layers.Layer 0.0.bias"
+
 
 class CountsGivenBatch(Objective):
     """Evidence lower bound of the cell's expression, with scvi-tools' decoder and distributions.
@@ -33,6 +36,8 @@ class CountsGivenBatch(Objective):
         Sizes of the latent, of the decoder's gene set, and number of batches.
     n_cats_per_cov, n_continuous_cov
         Categories of each categorical covariate, and number of continuous ones.
+    n_hidden
+        Width of the decoder's hidden layer.
     likelihood
         ``"nb"``: negative binomial of counts with a dispersion per gene. ``"normal"``: normal of
         ``log1p`` of values scaled to 10,000, for data without counts.
@@ -53,8 +58,8 @@ class CountsGivenBatch(Objective):
         *,
         n_cats_per_cov: Sequence[int] = (),
         n_continuous_cov: int = 0,
+        n_hidden: int = 256,
         likelihood: Literal["nb", "normal"] = "nb",
-        n_hidden: int = 128,
         prior: MixturePrior | None = None,
         kl_weight: float = 1.0,
         weight: float = 1.0,
@@ -66,18 +71,24 @@ class CountsGivenBatch(Objective):
         self.n_genes, self.n_batch = n_genes, n_batch
         # columns of its first layer before those of the batches
         self.decoder_inputs = n_latent + n_continuous_cov
-        self.decoder = DecoderSCVI(
+        self._new_decoder = partial(
+            DecoderSCVI,
             self.decoder_inputs,
             n_genes,
             n_cat_list=[n_batch, *n_cats_per_cov],
             n_layers=1,
-            n_hidden=n_hidden,
             # batch statistics would tie a cell to its batch mates
             use_batch_norm=False,
             use_layer_norm=True,
         )
+        self.decoder = self._new_decoder(n_hidden=n_hidden)
         self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
         self.prior = prior
+
+    @property
+    def n_hidden(self) -> int:
+        """Width of the decoder's hidden layer."""
+        return self.decoder.px_decoder.fc_layers[0][0].out_features
 
     def loss(self, batch: CellBatch, encoded: Encoded) -> dict[str, torch.Tensor]:
         """Mean negative log-likelihood and weighted Kullback-Leibler divergence per cell, in nats."""
@@ -94,6 +105,13 @@ class CountsGivenBatch(Objective):
             "reconstruction_loss": -self.weight * log_likelihood.mean(),
             "kl": self.weight * self.kl_weight * kl.mean(),
         }
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        hidden = state_dict.get(f"{prefix}{_HIDDEN_BIAS}")
+        if hidden is not None and len(hidden) != self.n_hidden:
+            # models saved before the width could be chosen do not tell it otherwise
+            self.decoder = self._new_decoder(n_hidden=len(hidden))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _log_likelihood(self, expression: torch.Tensor, batch: CellBatch, z: torch.Tensor) -> torch.Tensor:
         total = expression.sum(-1, keepdim=True).clamp(min=1e-8)

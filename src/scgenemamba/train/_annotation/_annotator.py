@@ -11,16 +11,13 @@ import numpy.typing as npt
 from ._calibration import fit_temperature, nonconformity, tempered, threshold
 from ._features import CellFeatures, Floats
 from ._heads import Heads
-from ._neighbourhood import Neighbourhood
-from ._novelty import KNOWN_BELOW, Novelty
+from ._neighbourhood import Neighbourhood, representatives
+from ._novelty import Novelty
+from ._novelty_scale import NoveltyScale
 
 # In batches without labels: half of the misses allowed for are left to what votes cannot see.
 _SHARE_OF_MISSES = 0.5
-# Cells of a label at which the median of their novelty distances counts as much as that of all cells.
-_HALF_BELIEVED = 20
-# float32 holds its exponential
-_LARGEST_LOG = 80.0
-_PARTS = {"heads": Heads, "neighbourhood": Neighbourhood, "novelty": Novelty}
+_PARTS = {"heads": Heads, "neighbourhood": Neighbourhood, "novelty": Novelty, "scale": NoveltyScale}
 _SHAPES: Mapping[str, tuple[str | int, ...]] = {
     "heads.gene_weight": ("n_genes", "n_labels"),
     "heads.gene_bias": ("n_labels",),
@@ -35,14 +32,17 @@ _SHAPES: Mapping[str, tuple[str | int, ...]] = {
     "novelty.components": ("n_genes", "n_components"),
     "novelty.means": ("n_means", "n_components"),
     "novelty.reference": ("n_reference", "n_latent"),
+    "scale.medians": ("n_means", 2),
+    "scale.spread": (2,),
+    "scale.threshold": (),
+    "scale.quartile": (),
+    "scale.batches": ("n_shifted",),
+    "scale.shifts": ("n_shifted",),
     "temperature": (),
     "scores": ("n_scores",),
     "scores_unlabelled": ("n_voters",),
-    "known_medians": ("n_means", 2),
-    "known_spread": (2,),
-    "novelty_threshold": (),
 }
-_INTEGERS = ("neighbourhood.batch",)
+_INTEGERS = ("neighbourhood.batch", "scale.batches")
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,23 @@ class Annotator:
         Probabilities of each cell by itself.
     neighbourhood
         Votes in batches without labels.
-    novelty
-        Distances to the labelled cells.
+    novelty, scale
+        Distances to the labelled cells, and what they mean.
     temperature
         By which probabilities are calibrated, float64 ``()``.
     scores
         Nonconformity of the calibration cells, sorted, float32 ``(m,)``.
     scores_unlabelled
         The same of the voting cells of batches without labels, against the votes, in their order, float32 ``(a,)``.
-    known_medians, known_spread
-        Of the novelty distances of cells of known labels: their median by nearest label, float32 ``(n_means, 2)``, and
-        the spread about it, float32 ``(2,)``.
-    novelty_threshold
-        Sum of the standardised distances that 95 % of the cells of known labels stay below, float64 ``()``.
     """
 
     heads: Heads
     neighbourhood: Neighbourhood
     novelty: Novelty
+    scale: NoveltyScale
     temperature: npt.NDArray[np.float64]
     scores: Floats
     scores_unlabelled: Floats
-    known_medians: Floats
-    known_spread: Floats
-    novelty_threshold: npt.NDArray[np.float64]
 
     def probabilities(self, cells: CellFeatures) -> Floats:
         """Calibrated probabilities, float32 ``(n, n_labels)``."""
@@ -106,9 +99,7 @@ class Annotator:
 
     def novelty_score(self, cells: CellFeatures) -> Floats:
         """Novelty, float32 ``(n,)``; above 1 a cell is less like the labelled cells than 95 % of them."""
-        distances, nearest = self.novelty.distances(cells)
-        standardised = (distances - self.known_medians[nearest]) / self.known_spread
-        return np.exp(np.minimum(standardised.sum(axis=1) - self.novelty_threshold, _LARGEST_LOG)).astype(np.float32)
+        return self.scale.score(*self.novelty.distances(cells), cells.batch)
 
     def calibrated(self, cells: CellFeatures, labels: npt.NDArray[np.int64]) -> Annotator:
         """The same, with probabilities and sets calibrated on other labelled cells."""
@@ -124,10 +115,13 @@ class Annotator:
         )
 
     def extended(self, cells: CellFeatures) -> Annotator:
-        """The same, with the votes of further cells, all of batches without labels."""
-        found = Neighbourhood.fit(cells, self._own(cells), np.unique(cells.batch))
-        neighbourhood = found.beside(self.neighbourhood)
-        return replace(self, neighbourhood=neighbourhood, scores_unlabelled=neighbourhood.disagreement())
+        """The same, with the votes and the novelty shifts of further cells, all of batches without labels."""
+        cells = cells[representatives(cells.batch)]
+        if not len(cells):
+            return self
+        neighbourhood = Neighbourhood.fit(cells.latent, self._own(cells), cells.batch).beside(self.neighbourhood)
+        scale = self.scale.shifted(*self.novelty.distances(cells), cells.batch)
+        return replace(self, neighbourhood=neighbourhood, scale=scale, scores_unlabelled=neighbourhood.disagreement())
 
     def _own(self, cells: CellFeatures) -> Floats:
         return tempered(self.heads.probabilities(cells), float(self.temperature))
@@ -166,7 +160,7 @@ class Annotator:
             "temperature": self.temperature > 0,
             "neighbourhood.temperature": (self.neighbourhood.temperature > 0).all()
             and len(self.neighbourhood.temperature) == len(self.neighbourhood.batches),
-            "known_spread": (self.known_spread > 0).all(),
+            "scale.spread": (self.scale.spread > 0).all(),
             "scores": (np.diff(self.scores) >= 0).all(),
             "novelty.means": len(self.novelty.means) > 0,
             "novelty.reference": len(self.novelty.reference) > 0,
@@ -196,22 +190,3 @@ class Annotator:
         }
         own = {field.name: arrays[field.name] for field in fields(cls) if field.name not in _PARTS}
         return cls(**parts, **own)  # type: ignore[arg-type]
-
-
-def known_distances(
-    distances: Floats, nearest: npt.NDArray[np.int64], n_labels: int
-) -> tuple[Floats, Floats, npt.NDArray[np.float64]]:
-    """Medians by nearest label and spread of the novelty distances of known cells, and the threshold of their sum.
-
-    Labels lie more or less densely: by one median for all, cells of a rare label of another study would count as new.
-    """
-    everyones = np.median(distances, axis=0)
-    medians = np.empty((n_labels, 2), dtype=np.float32)
-    for label in range(n_labels):
-        own = distances[nearest == label]
-        share = len(own) / (len(own) + _HALF_BELIEVED)
-        medians[label] = share * np.median(own, axis=0) + (1 - share) * everyones if len(own) else everyones
-    rest = distances - medians[nearest]
-    low, high = np.quantile(rest, [0.25, 0.75], axis=0)
-    spread = np.maximum(high - low, 1e-3).astype(np.float32)
-    return medians, spread, np.array(np.quantile((rest / spread).sum(axis=1), KNOWN_BELOW))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._annotator import Annotator, known_distances
+from ._annotator import Annotator
 from ._calibration import fit_temperature, nonconformity, tempered
 from ._features import CellFeatures, Floats
 from ._heads import Heads
 from ._neighbourhood import Neighbourhood
 from ._novelty import Novelty
+from ._novelty_scale import NoveltyScale
 
 # Labelled cells that the heads are fitted to at most, evenly over the labels, and those for calibration beside them.
 _MAX_FITTED = 20_000
@@ -50,23 +51,18 @@ def fit_annotator(
     known, codes = cells[chosen], labels[chosen]
     own, right, distances, nearest = _unseen(known, codes, n_labels, calibration, cells)
     temperature = fit_temperature(own, right)
-    heads = Heads.fit(known, codes, n_labels)
     # the novelty knows the labels that have cells
     present = np.unique(codes)
-    medians, spread, limit = known_distances(distances, np.searchsorted(present, nearest), len(present))
-    everyone = tempered(heads.probabilities(cells), temperature)
-    neighbourhood = Neighbourhood.fit(cells, everyone, unlabelled_batches(cells.batch, labels))
-    return Annotator(
-        heads,
-        neighbourhood,
+    annotator = Annotator(
+        Heads.fit(known, codes, n_labels),
+        Neighbourhood.empty(cells.latent.shape[1], n_labels),
         Novelty.fit(known, codes, cells),
+        NoveltyScale.fit(distances, np.searchsorted(present, nearest), len(present)),
         np.array(temperature),
         nonconformity(tempered(own, temperature), right),
-        neighbourhood.disagreement(),
-        medians,
-        spread,
-        limit,
+        np.empty(0, dtype=np.float32),
     )
+    return annotator.extended(cells[np.isin(cells.batch, unlabelled_batches(cells.batch, labels))])
 
 
 def choose_labelled(

@@ -50,28 +50,14 @@ class Neighbourhood:
     temperature: npt.NDArray[np.float64]
 
     @classmethod
-    def fit(cls, cells: CellFeatures, own: Floats, batches: npt.NDArray[np.int64]) -> Neighbourhood:
-        """Spread the probabilities of the cells of the given batches.
-
-        Parameters
-        ----------
-        cells
-            Training cells.
-        own
-            Probabilities of each cell by itself, float32 ``(n, n_labels)``.
-        batches
-            Batches without labels.
-        """
-        parts = [np.arange(0)]
-        for batch in batches:
-            rows = np.flatnonzero(cells.batch == batch)
-            if len(rows) >= _MIN_CELLS:
-                parts.append(rows[np.linspace(0, len(rows) - 1, min(len(rows), _MAX_CELLS)).round().astype(int)])
-        rows = np.concatenate(parts)
-        return cls._of(cells.latent[rows], own[rows], cells.batch[rows])
+    def empty(cls, n_latent: int, n_labels: int) -> Neighbourhood:
+        """Without any cell."""
+        latent, own = np.empty((0, n_latent), dtype=np.float32), np.empty((0, n_labels), dtype=np.float32)
+        return cls.fit(latent, own, np.empty(0, dtype=np.int64))
 
     @classmethod
-    def _of(cls, latent: Floats, own: Floats, batch: npt.NDArray[np.int64]) -> Neighbourhood:
+    def fit(cls, latent: Floats, own: Floats, batch: npt.NDArray[np.int64]) -> Neighbourhood:
+        """Spread the probabilities of cells within their batches, all without labels; arguments as the attributes."""
         spread, temperatures = own.copy(), []
         for one in np.unique(batch):
             rows = np.flatnonzero(batch == one)
@@ -100,7 +86,7 @@ class Neighbourhood:
 
     def retempered(self, factor: float) -> Neighbourhood:
         """The same cells, after the temperature of their own probabilities has changed by a factor."""
-        return self._of(self.latent, tempered(self.own, factor, smallest=TINY), self.batch)
+        return self.fit(self.latent, tempered(self.own, factor, smallest=TINY), self.batch)
 
     def vote(self, cells: CellFeatures, own: Floats) -> Floats:
         """Probabilities of cells: those of the batches without labels together with their neighbours."""
@@ -123,6 +109,16 @@ class Neighbourhood:
     def _votes(self, batch: np.int64, latent: Floats, own: Floats) -> Floats:
         among = self.batch == batch
         return _votes(latent, own, self.latent[among], self.probabilities[among])
+
+
+def representatives(batch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Cells that stand for the others of their batch: of each that is large enough at most 10,000, evenly over it."""
+    parts = [np.arange(0)]
+    for one in np.unique(batch):
+        rows = np.flatnonzero(batch == one)
+        if len(rows) >= _MIN_CELLS:
+            parts.append(rows[np.linspace(0, len(rows) - 1, min(len(rows), _MAX_CELLS)).round().astype(int)])
+    return np.concatenate(parts)
 
 
 def _votes(latent: Floats, own: Floats, voters: Floats, probabilities: Floats) -> Floats:

@@ -14,8 +14,6 @@ _N_NEIGHBOURS = 50
 _MAX_REFERENCE = 5_000
 # share of the average variance added to the covariance within labels
 _SHRINKAGE = 1e-4
-#: Share of cells of known labels whose score is below the threshold.
-KNOWN_BELOW = 0.95
 
 
 @dataclass(frozen=True)
