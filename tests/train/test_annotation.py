@@ -60,6 +60,20 @@ def same(one, other):
     return all(name == name2 and np.array_equal(a, b) and a.dtype == b.dtype for (name, a), (name2, b) in pairs)
 
 
+@pytest.mark.parametrize("n_labels", [1, 2, 4, 5, 10])
+def test_every_fold_has_every_label(n_labels):
+    cells, types = simulate(30 * n_labels, n_labels, distance=8.0)
+    labels = types[_fit.balanced_order(types, 0)]
+    folds = _fit._folds(labels)
+    np.testing.assert_array_equal(np.sum(folds, axis=0), 1)
+    for fold in folds:
+        assert set(labels[fold]) == set(labels)
+    # single cells do not all fall into one fold
+    assert len(_fit._folds(np.arange(7))) == 5
+    # types that nobody would confuse
+    assert fitted(cells, types, n_labels).probabilities(cells).max(axis=1).min() > 0.9
+
+
 # --- heads
 
 

@@ -99,8 +99,7 @@ def _unseen(
     if held_out.sum() >= _MIN_CALIBRATION and np.isin(labels[held_out], labels[~held_out]).all():
         folds = [held_out]
     else:
-        # in this order each fold has its share of every label
-        folds = [np.arange(len(labels)) % _N_FOLDS == fold for fold in range(min(_N_FOLDS, len(labels)))]
+        folds = _folds(labels)
     found = []
     for fold in folds:
         rest = ~fold if not fold.all() else fold
@@ -110,6 +109,15 @@ def _unseen(
         found.append((heads.probabilities(cells[fold]), labels[fold], distances, np.unique(labels[rest])[nearest]))
     own, right, distances, nearest = (np.concatenate(part) for part in zip(*found, strict=True))
     return own, right, distances, nearest
+
+
+def _folds(labels: npt.NDArray[np.int64]) -> list[npt.NDArray[np.bool_]]:
+    """Cells of each fold; every label has its share in each, and not all labels start with the same one."""
+    fold = np.empty(len(labels), dtype=np.int64)
+    for start, label in enumerate(np.unique(labels)):
+        rows = np.flatnonzero(labels == label)
+        fold[rows] = (start + np.arange(len(rows))) % _N_FOLDS
+    return [fold == one for one in np.unique(fold)]
 
 
 def balanced_order(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
