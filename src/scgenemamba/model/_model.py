@@ -115,7 +115,7 @@ class GeneMambaModel(
         n_hidden: int = 256,
         gene_likelihood: Literal["auto", "nb", "normal"] = "auto",
         mask_rate: float = 0.15,
-        masked_weight: float = 1.0,
+        masked_weight: float = 0.3,
         prior: Literal["mixture", "normal"] = "mixture",
         kl_weight: float = 1.0,
         alignment_weight: float = 50.0,

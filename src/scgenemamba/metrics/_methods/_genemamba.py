@@ -31,7 +31,7 @@ class GeneMamba(Method):
     name = "scGeneMamba"
     label_free = label_aware = annotates = transductive = ours = True
     reads = ("preset", "max_epochs", "quick")
-    seconds_per_1000_cells = 100.0
+    seconds_per_1000_cells = 250.0
 
     def __init__(
         self, name: str | None = None, *, model: dict[str, Any] | None = None, train: dict[str, Any] | None = None
@@ -96,7 +96,7 @@ class WithoutBackbone(GeneMamba):
     name = "without backbone"
     control = True
     ours = False
-    seconds_per_1000_cells = 20.0
+    seconds_per_1000_cells = 120.0
 
     def __init__(self) -> None:
         super().__init__(model={"n_layers": 0})
