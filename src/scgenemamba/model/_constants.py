@@ -11,6 +11,9 @@ SIZE_FACTOR_KEY: Final = "size_factor"
 CATEGORICAL_KEY: Final = "extra_categorical_covs"
 CONTINUOUS_KEY: Final = "extra_continuous_covs"
 
+#: Objectives that have a head over the vocabulary.
+LANGUAGE: Final = ("masked_genes", "next_token", "previous_token", "leaky_next_token")
+
 GENES: Final = "genes"
 MEDIANS: Final = "medians"
 VARIABLE_GENES: Final = "variable_genes"

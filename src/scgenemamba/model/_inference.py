@@ -153,7 +153,7 @@ class InferenceMixin:
             If the model has no head over the vocabulary.
         """
         if "masked_genes" not in self.module.objectives or not self.head_trained_:
-            msg = "The model has no trained head over the vocabulary: the checkpoint has none, or it was made with masked_weight=0."
+            msg = "The model has no trained head over the vocabulary: the checkpoint has none, or it was made with masked_weight=0 or another `language`."
             raise ValueError(msg)
         hidden = torch.from_numpy(self.hidden_states(tokens, lengths)).to(self.module.device)
         return self.module.objectives["masked_genes"].head(hidden).float().cpu().numpy()

@@ -66,8 +66,12 @@ class GeneMambaModel(
         Width of the decoder's hidden layer.
     gene_likelihood
         ``"nb"`` for counts, ``"normal"`` for log-normalised values; ``"auto"`` takes what the data allow.
+    language
+        What is learnt over the vocabulary: ``"masked_genes"`` predicts hidden genes from all others; ``"next_token"`` each gene
+        from those before it and, separately, from those after it; ``"leaky_next_token"`` is the loss of the paper's public
+        code, whose targets are among what the encoder reads, for comparisons.
     mask_rate, masked_weight
-        Share of hidden genes and weight of the masked-gene loss.
+        Share of hidden genes, and weight of that loss.
     prior
         What the latent is expected to be: a learned ``"mixture"`` of 24 Gaussians, which leaves cell types room of their
         own, or the standard ``"normal"`` distribution.
@@ -114,6 +118,7 @@ class GeneMambaModel(
         n_decoder_genes: int = 2000,
         n_hidden: int = 256,
         gene_likelihood: Literal["auto", "nb", "normal"] = "auto",
+        language: Literal["masked_genes", "next_token", "leaky_next_token"] = "masked_genes",
         mask_rate: float = 0.15,
         masked_weight: float = 0.3,
         prior: Literal["mixture", "normal"] = "mixture",
@@ -152,6 +157,7 @@ class GeneMambaModel(
             n_cats_per_cov=tuple(self._state_of(CATEGORICAL_KEY).get("n_cats_per_key", ())),
             n_continuous_cov=self.summary_stats.get(f"n_{CONTINUOUS_KEY}", 0),
             gene_likelihood=self.likelihood_,
+            language=language,
             mask_rate=mask_rate,
             masked_weight=masked_weight,
             prior=prior,

@@ -19,7 +19,17 @@ from scgenemamba.nn import (
     truncate,
 )
 from scgenemamba.tokens import CellBatch
-from scgenemamba.train import BatchAlignment, CellType, CountsGivenBatch, MaskedGenes, MixturePrior, Objective
+from scgenemamba.train import (
+    BatchAlignment,
+    CellType,
+    CountsGivenBatch,
+    LeakyNextToken,
+    MaskedGenes,
+    MixturePrior,
+    NextToken,
+    Objective,
+    PreviousToken,
+)
 
 
 class GeneMambaModule(BaseModuleClass):
@@ -41,6 +51,8 @@ class GeneMambaModule(BaseModuleClass):
         Likelihood of the decoder, see :class:`~scgenemamba.train.CountsGivenBatch`.
     prior
         Prior of the latent: a learned mixture, or the standard normal distribution.
+    language
+        Objective over the vocabulary, see :class:`~scgenemamba.GeneMambaModel`.
     mask_rate, masked_weight, kl_weight, alignment_weight, label_weight
         Settings of the objectives.
     n_published_classes
@@ -67,6 +79,7 @@ class GeneMambaModule(BaseModuleClass):
         n_continuous_cov: int,
         gene_likelihood: Literal["nb", "normal"],
         prior: Literal["mixture", "normal"],
+        language: Literal["masked_genes", "next_token", "leaky_next_token"],
         mask_rate: float,
         masked_weight: float,
         kl_weight: float,
@@ -99,9 +112,7 @@ class GeneMambaModule(BaseModuleClass):
                     config.n_latent, n_decoder_genes, n_batch, weight=alignment_weight, **queue
                 )
         if masked_weight > 0:
-            tied = self.network.encoder.embeddings.weight if config.tied_head else None
-            head = TokenHead(config.d_model, config.n_tokens, tied=tied)
-            objectives["masked_genes"] = MaskedGenes(head, mask_rate=mask_rate, weight=masked_weight)
+            objectives |= self._language(language, mask_rate, masked_weight)
         if n_labels:
             # labels must not change the random numbers that everything else starts from
             with torch.random.fork_rng(devices=[]):
@@ -113,12 +124,32 @@ class GeneMambaModule(BaseModuleClass):
         published = PublishedClassifier(config.d_model, n_published_classes) if n_published_classes else None
         self.published_classifier = published
 
+    def _language(self, name: str, mask_rate: float, weight: float) -> dict[str, Objective]:
+        """Objectives over the vocabulary, each with a head of its own."""
+        tied = self.network.encoder.embeddings.weight if self.config.tied_head else None
+
+        def head() -> TokenHead:
+            return TokenHead(self.config.d_model, self.config.n_tokens, tied=tied)
+
+        if name == "masked_genes":
+            return {name: MaskedGenes(head(), mask_rate=mask_rate, weight=weight)}
+        if name == "next_token":
+            kinds: tuple[type[NextToken], ...] = (NextToken, PreviousToken)
+        elif name == "leaky_next_token":
+            kinds = (LeakyNextToken,)
+        else:
+            msg = f"Unknown objective {name!r}; choose 'masked_genes', 'next_token' or 'leaky_next_token'."
+            raise ValueError(msg)
+        return {kind.key: kind(head(), weight=weight / len(kinds)) for kind in kinds}
+
     def truncate(self, batch: CellBatch) -> CellBatch:
         """Cut each cell to the tokens that the model reads."""
         tokens, cu_seqlens = truncate(batch["tokens"], batch["cu_seqlens"], self.config.max_tokens)
         return {**batch, "tokens": tokens, "cu_seqlens": cu_seqlens}
 
-    def encode(self, batch: CellBatch, masked: torch.Tensor | None = None) -> Encoded:
+    def encode(
+        self, batch: CellBatch, masked: torch.Tensor | None = None, reading: Literal["both", "ahead", "back"] = "both"
+    ) -> Encoded:
         """Encode truncated cells, with the masked tokens hidden.
 
         Parameters
@@ -127,10 +158,12 @@ class GeneMambaModule(BaseModuleClass):
             Cells from :meth:`truncate`.
         masked
             bool ``(t,)``, tokens to hide, ``None`` for none.
+        reading
+            Directions in which the encoder reads.
         """
         device = batch["tokens"].device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda" and self.half_precision):
-            return self.network(batch["tokens"], batch["cu_seqlens"], masked)
+            return self.network(batch["tokens"], batch["cu_seqlens"], masked, reading)
 
     def forward(self, batch: CellBatch) -> Encoded:
         """Encode cells as they come from a data loader."""

@@ -28,7 +28,7 @@ from ._checkpoint import (
     worries,
 )
 from ._checkpoint._contents import RANK_MODES
-from ._constants import FACTORS_SOURCE, GENE_REPORT, MEDIANS, MIN_COUNTS_SHARE, X_KEY
+from ._constants import FACTORS_SOURCE, GENE_REPORT, LANGUAGE, MEDIANS, MIN_COUNTS_SHARE, X_KEY
 from ._reference import GeneReference, are_missing, estimate_factors
 from ._registration import cells_in_token_space, is_set_up, register_to, registry_without_data
 from ._scale import warn
@@ -181,8 +181,8 @@ class PretrainedMixin:
         if "mask_embedding" not in tensors:
             tensors["mask_embedding"] = tensors["embeddings.weight"].mean(0)
         load_tensors(model.module.network.encoder, tensors)
-        if head and "masked_genes" in model.module.objectives:
-            load_tensors(model.module.objectives["masked_genes"].head, head)
+        for name in set(LANGUAGE) & set(model.module.objectives) if head else ():
+            load_tensors(model.module.objectives[name].head, head)
         if model.module.published_classifier is not None:
             load_tensors(model.module.published_classifier, checkpoint.classifier)
         model.is_trained_, model.latent_trained_, model.head_trained_ = True, False, bool(head)
@@ -211,8 +211,9 @@ class PretrainedMixin:
             msg = f"config.json describes no model: {error}"
             raise ValueError(msg) from error
         tensors = ChainMap({}, saved["state"])
-        if checkpoint.config.tied_head and TIED in model.module.state_dict():
-            tensors[TIED] = checkpoint.encoder["embeddings.weight"]
+        if checkpoint.config.tied_head:
+            heads = model.module.state_dict().keys() & set(TIED)
+            tensors |= dict.fromkeys(heads, checkpoint.encoder["embeddings.weight"])
         load_tensors(model.module, tensors)
         for name, value in saved["attributes"].items():
             setattr(model, name, value)

@@ -18,7 +18,7 @@ from scvi.utils._docstrings import devices_dsp
 from scgenemamba._logging import logger
 from scgenemamba.train import TrainingDuration
 
-from ._constants import BATCH_KEY
+from ._constants import BATCH_KEY, LANGUAGE
 from ._fine_tuning import partly_frozen
 from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
 from ._source import spread
@@ -210,9 +210,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 **trainer_kwargs,
             )
         trained = set(self._objectives())
-        # masked genes alone do not reach the latent
-        self.latent_trained_ = self.latent_trained_ or trained != {"masked_genes"}
-        self.head_trained_ = self.head_trained_ or "masked_genes" in trained
+        # objectives over the vocabulary do not reach the latent
+        self.latent_trained_ = self.latent_trained_ or not trained <= set(LANGUAGE)
+        self.head_trained_ = self.head_trained_ or bool(trained & set(LANGUAGE))
         self._annotate_after_training(registered=datamodule is None)
 
     @property

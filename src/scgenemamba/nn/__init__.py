@@ -7,7 +7,7 @@ from ._config import GeneMambaConfig
 from ._encoder import BiMambaEncoder
 from ._gene_readout import GeneReadout
 from ._latent import GaussianLatent
-from ._layout import Layout, Packed, Padded, truncate
+from ._layout import Layout, Packed, Padded, Reading, cell_of_token, truncate
 from ._mixer import Mamba2Mixer
 from ._network import Encoded, GeneMambaNetwork
 from ._pooling import Pooling
@@ -31,8 +31,10 @@ __all__ = [
     "Padded",
     "Pooling",
     "PublishedClassifier",
+    "Reading",
     "TokenHead",
     "backend_report",
+    "cell_of_token",
     "resolve_backend",
     "ssd_chunked",
     "truncate",

@@ -14,7 +14,7 @@ from ._norm import RMSNorm
 if TYPE_CHECKING:
     from ._backend import Backend
     from ._config import GeneMambaConfig
-    from ._layout import Layout
+    from ._layout import Layout, Reading
 
 
 class BiMambaBlock(nn.Module):
@@ -42,7 +42,12 @@ class BiMambaBlock(nn.Module):
         self.aggregator = make_aggregator(config.d_model) if own else None
 
     def forward(
-        self, x: torch.Tensor, layout: Layout, backend: Backend, shared_aggregator: nn.Linear | None = None
+        self,
+        x: torch.Tensor,
+        layout: Layout,
+        backend: Backend,
+        shared_aggregator: nn.Linear | None = None,
+        reading: Reading = "both",
     ) -> torch.Tensor:
         """Update the hidden states.
 
@@ -57,6 +62,8 @@ class BiMambaBlock(nn.Module):
             Runs what lies between the projections.
         shared_aggregator
             The aggregator of all layers, where the layer has none of its own.
+        reading
+            ``"ahead"`` and ``"back"`` fuse the stream of that direction with itself.
 
         Returns
         -------
@@ -64,10 +71,13 @@ class BiMambaBlock(nn.Module):
         """
         normed = x if self.norm is None else backend.norm(x, self.norm)
         projected, weight = self.mixer.in_proj(normed), self.mixer.out_proj.weight
+        directions = self.directions if reading == "both" else (reading == "back",)
         if self.fusion in OF_SUM:
             factor, scale = OF_SUM[self.fusion]
-            total = backend.total(projected, self.mixer, layout, self.directions, scale)
+            scale *= len(self.directions) / len(directions)
+            total = backend.total(projected, self.mixer, layout, directions, scale)
             return add_projected(x, total, weight, factor)
-        ahead, back = backend(projected, self.mixer, layout, self.directions)
+        outputs = backend(projected, self.mixer, layout, directions)
+        ahead, back = outputs[0], outputs[-1]
         aggregator = shared_aggregator if self.aggregator is None else self.aggregator
         return OF_BOTH[self.fusion](x, ahead, back, weight, aggregator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from ._replay import Replay
 if TYPE_CHECKING:
     from ._backend import Backend
     from ._config import GeneMambaConfig
-    from ._layout import Layout
+    from ._layout import Layout, Reading
 
 _EMBEDDING_STD = 0.02
 # On a CPU the temporaries of a piece should be few enough to be reused; a GPU wants few launches.
@@ -81,6 +82,7 @@ class BiMambaEncoder(nn.Module):
         cu_seqlens: torch.Tensor,
         masked: torch.Tensor | None = None,
         *,
+        reading: Reading = "both",
         packed: bool | None = None,
     ) -> torch.Tensor:
         """Encode cells given end to end.
@@ -93,6 +95,9 @@ class BiMambaEncoder(nn.Module):
             Where the cells begin and end, int ``(n + 1,)``; cells may be empty.
         masked
             Tokens to replace by ``[MASK]``, bool ``(t,)``.
+        reading
+            ``"ahead"``: no state knows of later tokens; ``"back"``: none knows of earlier ones. Every layer then reads in
+            that direction only.
         packed
             Run all cells in one packed sequence, instead of padded pieces; ``None`` for what suits the back-end.
 
@@ -112,13 +117,14 @@ class BiMambaEncoder(nn.Module):
             longest = max(end - start for start, end in pairwise(bounds))
             x = self._embed(tokens, masked)
             if backend.replays and not torch.is_grad_enabled():
-                return self._replay(self._run_packed, x, cu_seqlens, longest, self._places())
-            return self._run_packed(x, cu_seqlens, longest)
+                run = partial(self._run_packed, reading=reading)
+                return self._replay(run, x, cu_seqlens, longest, (*self._places(), reading))
+            return self._run_packed(x, cu_seqlens, longest, reading)
         pieces = cut_into_pieces(cu_seqlens, self.tokens_of_a_piece(tokens.device))
         # embedded before cutting: each use of the table costs a gradient of its full size
         x = self._embed(tokens[pieces.source], None if masked is None else masked[pieces.source])
         parts = zip(pieces.split(x), pieces.layouts, strict=True)
-        return pieces.join([self._run(part, layout) for part, layout in parts])
+        return pieces.join([self._run(part, layout, reading) for part, layout in parts])
 
     def forward_padded(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Encode cells given side by side, ``(b, l)`` with their lengths ``(b,)``: hidden states ``(b, l, d)``."""
@@ -144,13 +150,15 @@ class BiMambaEncoder(nn.Module):
         places = [(id(m.in_proj), id(m.out_proj), m.in_proj.weight.data_ptr(), m.D.data_ptr()) for m in mixers]
         return (self.norm_f.weight.data_ptr(), *chain.from_iterable(places))
 
-    def _run_packed(self, x: torch.Tensor, cu_seqlens: torch.Tensor, longest: int) -> torch.Tensor:
-        return self._run(x, Packed(cu_seqlens, longest))
+    def _run_packed(
+        self, x: torch.Tensor, cu_seqlens: torch.Tensor, longest: int, reading: Reading = "both"
+    ) -> torch.Tensor:
+        return self._run(x, Packed(cu_seqlens, longest), reading)
 
-    def _run(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def _run(self, x: torch.Tensor, layout: Layout, reading: Reading = "both") -> torch.Tensor:
         backend = self._backend(x.device)
         for layer in self.layers:
-            inputs = (x, layout, backend, self.aggregator)
+            inputs = (x, layout, backend, self.aggregator, reading)
             if self.recompute and torch.is_grad_enabled():
                 # a layer draws no random numbers
                 x = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)

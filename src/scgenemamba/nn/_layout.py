@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
+
+#: In which directions an encoder reads its cells.
+Reading = Literal["both", "ahead", "back"]
 
 
 class _OwnInverse(torch.autograd.Function):

@@ -15,6 +15,7 @@ from ._pooling import Pooling
 
 if TYPE_CHECKING:
     from ._config import GeneMambaConfig
+    from ._layout import Reading
 
 
 # of published vocabularies, and of ours
@@ -71,7 +72,13 @@ class GeneMambaNetwork(nn.Module):
         self.pooling = Pooling(config.pooling)
         self.latent = GaussianLatent(self.pooling.output_dim(config.d_model), config.n_latent)
 
-    def forward(self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None = None) -> Encoded:
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        masked: torch.Tensor | None = None,
+        reading: Reading = "both",
+    ) -> Encoded:
         """Encode cells that were cut by :func:`truncate`.
 
         Parameters
@@ -82,18 +89,22 @@ class GeneMambaNetwork(nn.Module):
             Where the cells begin and end, int ``(n + 1,)``.
         masked
             Tokens to hide from the encoder, bool ``(t,)``; they take no part in mean and max either.
+        reading
+            Directions in which the encoder reads.
         """
         keep = None if masked is None else ~masked
         if self.config.use_cls:
             tokens, cu_seqlens, masked, keep = self._prepend_cls(tokens, cu_seqlens, masked)
-        hidden = self._hidden(tokens, cu_seqlens, masked)
+        hidden = self._hidden(tokens, cu_seqlens, masked, reading)
         pooled = self.pooling(hidden, cu_seqlens, keep)
         mean, variance = self.latent(pooled)
         return Encoded(hidden, tokens, cu_seqlens, masked, pooled, mean, variance)
 
-    def _hidden(self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
+    def _hidden(
+        self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None, reading: Reading
+    ) -> torch.Tensor:
         if self.config.flip == "masked":
-            return self.encoder(tokens, cu_seqlens, masked)
+            return self.encoder(tokens, cu_seqlens, masked, reading=reading)
         # the padding is read as well, then left out
         length = self.config.max_tokens + self.config.use_cls
         cell = cell_of_token(cu_seqlens)
@@ -105,7 +116,7 @@ class GeneMambaNetwork(nn.Module):
             hidden = torch.zeros_like(filled, dtype=torch.bool)
             hidden[place] = masked
             masked = hidden
-        return self.encoder(filled, bounds, masked)[place]
+        return self.encoder(filled, bounds, masked, reading=reading)[place]
 
     def _prepend_cls(
         self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None

@@ -4,6 +4,7 @@ from ._collate import CellBatch, to_tensors
 from ._expression import Scale, check_values, counts_from, infer_scale
 from ._factors import read_factors
 from ._gene_map import GeneMap, map_genes
+from ._gene_pairs import pairs_of_coexpression, pairs_of_sets, tokens_of_sets
 from ._gene_report import GeneReport, check_coverage
 from ._genes import canonical_identifiers
 from ._medians import nonzero_medians
@@ -30,10 +31,13 @@ __all__ = [
     "map_genes",
     "nonzero_medians",
     "official_downstream",
+    "pairs_of_coexpression",
+    "pairs_of_sets",
     "read_factors",
     "read_tokenizer_json",
     "to_tensors",
     "to_token_space",
+    "tokens_of_sets",
     "values_of",
     "write_tokenizer_json",
 ]

@@ -5,7 +5,9 @@ from ._annotation import TARGET_SUM, Annotator, CellFeatures, choose_labelled, f
 from ._cell_type import CellType
 from ._counts import CountsGivenBatch
 from ._masked_genes import MaskedGenes
+from ._next_token import LeakyNextToken, NextToken, PreviousToken
 from ._objective import Objective
+from ._pathway import PathwayContrast
 from ._plan import GeneMambaTrainingPlan
 from ._prior import MixturePrior
 from ._progress import TrainingDuration, announce_duration
@@ -20,9 +22,13 @@ __all__ = [
     "CellType",
     "CountsGivenBatch",
     "GeneMambaTrainingPlan",
+    "LeakyNextToken",
     "MaskedGenes",
     "MixturePrior",
+    "NextToken",
     "Objective",
+    "PathwayContrast",
+    "PreviousToken",
     "TrainingDuration",
     "announce_duration",
     "choose_labelled",

@@ -23,15 +23,16 @@ class Objective(nn.Module, ABC):
     name
         Name in messages and in the model.
     reads
-        Whether the loss reads the encoding of the cells as they are (``"clean"``) or with the tokens hidden that
-        some objective of the run hides (``"corrupted"``). Without such an objective both are the same.
+        The encoding that the loss reads: of the cells as they are (``"clean"``), with the tokens hidden that some
+        objective of the run hides (``"corrupted"``; without such an objective the same), or of the cells read in one
+        direction only (``"ahead"``, ``"back"``).
     detached
         Whether the loss trains its own heads only and leaves the encoder alone; such losses are
         reported, but are not part of the loss that early stopping watches.
     """
 
     name: ClassVar[str]
-    reads: ClassVar[Literal["clean", "corrupted"]] = "corrupted"
+    reads: ClassVar[Literal["clean", "corrupted", "ahead", "back"]] = "corrupted"
     detached: bool = False
 
     def prepare(self, batch: CellBatch, random: CellRandom) -> torch.Tensor | None:

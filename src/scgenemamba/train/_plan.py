@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -32,8 +32,10 @@ class TrainableModule(Protocol):
     def truncate(self, batch: CellBatch) -> CellBatch:
         """Cut each cell to the tokens that the model reads."""
 
-    def encode(self, batch: CellBatch, masked: torch.Tensor | None = None) -> Encoded:
-        """Encode the cells, with the masked tokens hidden."""
+    def encode(
+        self, batch: CellBatch, masked: torch.Tensor | None = None, reading: Literal["both", "ahead", "back"] = "both"
+    ) -> Encoded:
+        """Encode the cells, with the masked tokens hidden, read in the directions given."""
 
 
 class GeneMambaTrainingPlan(pl.LightningModule):
@@ -92,7 +94,11 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         hidden = [mask for mask in (o.prepare(batch, random) for o in objectives) if mask is not None]
         masked = hidden[0] if hidden else None
         encoded = {
-            reads: self.module.encode(batch, masked if reads == "corrupted" else None)
+            reads: self.module.encode(
+                batch,
+                masked if reads == "corrupted" else None,
+                "both" if reads in ("clean", "corrupted") else reads,
+            )
             for reads in {objective.reads for objective in objectives}
         }
         named: dict[str, torch.Tensor] = {}

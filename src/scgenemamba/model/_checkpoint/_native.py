@@ -17,6 +17,7 @@ from scgenemamba.model._constants import (
     FACTORS_SOURCE,
     GENES,
     LABELS_KEY,
+    LANGUAGE,
     MEDIANS,
     RANK_MODE,
     VARIABLE_GENES,
@@ -37,9 +38,9 @@ ANNOTATION = "annotation.safetensors"
 
 _KINDS = {MEDIANS: "float64", VARIABLE_GENES: "int32"}
 _ENCODER = "network.encoder."
-_HEAD = "objectives.masked_genes.head."
-#: Name of the head's weight in a whole module, not saved where it is the embedding table.
-TIED = f"{_HEAD}weight"
+_HEADS = tuple(f"objectives.{name}.head." for name in LANGUAGE)
+#: Names of the heads' weights in a whole module, not saved where they are the embedding table.
+TIED = tuple(f"{head}weight" for head in _HEADS)
 
 
 def is_native(folder: Path) -> bool:
@@ -96,7 +97,7 @@ def write_native(
     }
     saved["registry"] = to_plain({**registry, "field_registries": fields}, "registry")
     folder.mkdir(parents=True, exist_ok=True)
-    left_out = {TIED} if config.tied_head else set()
+    left_out = set(TIED) if config.tied_head else set()
     # counters of norms are no weights
     kept = {name: value for name, value in state.items() if name not in left_out and value.is_floating_point()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
@@ -145,7 +146,8 @@ def read_native(folder: Path) -> Checkpoint:
     files = WeightFiles(folder)
     check_architecture(config, vocabulary, files.shapes)
     tensors = files.tensors({name: name for name in files})
-    encoder, head = tensors.only(_ENCODER), dict(tensors.only(_HEAD))
+    encoder = tensors.only(_ENCODER)
+    head = next(filter(None, (dict(tensors.only(prefix)) for prefix in _HEADS)), {})
     if head and config.tied_head and "embeddings.weight" in encoder:
         head["weight"] = encoder["embeddings.weight"]
     report = LoadReport(FORMAT, [path.name for path in files.paths], files.n_bytes, fusion_reason="said by config.json")
