@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -21,10 +21,14 @@ from scgenemamba.train import TrainingDuration
 from ._constants import BATCH_KEY, LANGUAGE
 from ._fine_tuning import partly_frozen
 from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
+from ._pathway import pathway_contrast
 from ._source import spread
 from ._validate import name_some
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scgenemamba.tokens import GeneSets, Vocabulary
     from scgenemamba.train import Objective
 
 # of fewer cells, a tenth is none
@@ -89,6 +93,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     # supplied by the model
     module: Any
     adata: Any
+    vocabulary: Vocabulary
     history_: Any
     likelihood_: str
     objectives_: list[str]
@@ -111,6 +116,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         batch_size: int | Literal["auto"] = "auto",
         early_stopping: bool = False,
         supervised: bool | None = None,
+        gene_sets: str | Path | GeneSets | Sequence[str | Path] | None = None,
+        pathway_weight: float = 0.1,
         n_frozen_layers: int | Literal["all"] = 0,
         peft_config: Any = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
@@ -141,6 +148,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         supervised
             ``True`` lets the labels shape the embedding; ``False`` trains the classifier on an embedding that is
             exactly the one without labels; ``None`` is ``True`` where labels are registered.
+        gene_sets, pathway_weight
+            Files of gene sets (GMT, as of Reactome), or a mapping from names to genes, whose genes are to get states that
+            are alike, and the weight of that loss, see :class:`~scgenemamba.train.PathwayContrast`. Needs
+            ``scgenemamba[interpret]`` for files.
         n_frozen_layers
             Layers of the encoder, from the input on, that keep their weights, and with any the embeddings; ``"all"``
             trains the heads alone.
@@ -157,8 +168,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         Raises
         ------
         ValueError
-            If ``supervised=True`` without labels, the data have batches that the decoder does not know, or the batch
-            size is no positive number.
+            If ``supervised=True`` without labels, the data have batches that the decoder does not know, the batch
+            size is no positive number, or the vocabulary has no genes of the gene sets.
         """
         has_labels = "cell_type" in self.module.objectives
         if supervised and not has_labels:
@@ -173,7 +184,6 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             raise ValueError(msg)
         if datamodule is None:
             self._check_decoder_inputs()
-        self._announce_objectives()
         n_cells = getattr(datamodule, "n_obs", None) if datamodule is not None else self.adata.n_obs
         if max_epochs is None and n_cells is not None:
             max_epochs = default_epochs(n_cells)
@@ -188,11 +198,13 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             raise ValueError(msg)
         given = merge_kwargs(plan_config, plan_kwargs, name="plan")
         plan_kwargs = {"seed": int(settings.seed or 0), **self._plan_defaults, **given}
-        encoder = self.module.network.encoder
+        encoder, objectives = self.module.network.encoder, self.module.objectives
         with (
+            pathway_contrast(objectives, self.vocabulary, self.module.config.n_tokens, gene_sets, pathway_weight),
             partly_frozen(encoder, n_frozen_layers, peft_config),
             out_of_memory_advice(f"Training with batch_size={batch_size}", SMALLER_TRAINING),
         ):
+            self._announce_objectives()
             super().train(
                 max_epochs=max_epochs,
                 accelerator=accelerator,

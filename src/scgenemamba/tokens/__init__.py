@@ -6,6 +6,7 @@ from ._factors import read_factors
 from ._gene_map import GeneMap, map_genes
 from ._gene_pairs import pairs_of_coexpression, pairs_of_sets, tokens_of_sets
 from ._gene_report import GeneReport, check_coverage
+from ._gene_sets import GeneSets, read_gene_sets
 from ._genes import canonical_identifiers
 from ._medians import nonzero_medians
 from ._official import official_downstream
@@ -18,6 +19,7 @@ __all__ = [
     "CellBatch",
     "GeneMap",
     "GeneReport",
+    "GeneSets",
     "RankTokenizer",
     "RankedCells",
     "Scale",
@@ -34,6 +36,7 @@ __all__ = [
     "pairs_of_coexpression",
     "pairs_of_sets",
     "read_factors",
+    "read_gene_sets",
     "read_tokenizer_json",
     "to_tensors",
     "to_token_space",
