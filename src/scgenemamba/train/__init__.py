@@ -12,13 +12,18 @@ from ._plan import GeneMambaTrainingPlan
 from ._prior import MixturePrior
 from ._progress import TrainingDuration, announce_duration
 from ._random import CellRandom
+from ._stream import Blocks, CellFile, CellOrder, CellStream, Source
 
 __all__ = [
     "TARGET_SUM",
     "Annotator",
     "BatchAlignment",
+    "Blocks",
     "CellFeatures",
+    "CellFile",
+    "CellOrder",
     "CellRandom",
+    "CellStream",
     "CellType",
     "CountsGivenBatch",
     "GeneMambaTrainingPlan",
@@ -29,6 +34,7 @@ __all__ = [
     "Objective",
     "PathwayContrast",
     "PreviousToken",
+    "Source",
     "TrainingDuration",
     "announce_duration",
     "choose_labelled",

@@ -1,0 +1,119 @@
+"""Reading cells of h5ad and zarr files in runs, without ever holding a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+_CSR = {"csr_matrix"}
+_CSC = {"csc_matrix"}
+
+
+class CellFile:
+    """Expression values of one file, read from disk when asked for.
+
+    The file is opened at the first reading, by each process for itself, so that it can be sent to other processes.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad`` file or a zarr folder of an AnnData.
+    layer
+        Layer that holds the values, ``None`` for X.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no AnnData, has no such layer, no cells, or is stored by columns.
+    """
+
+    def __init__(self, path: str | Path, layer: str | None = None) -> None:
+        self.path, self.layer = Path(path), layer
+        self._opened: Any = None
+        self._values: Any = None
+        if not self.path.exists():
+            msg = f"There is no file {self.path}."
+            raise FileNotFoundError(msg)
+        try:
+            self.n_cells, self.n_genes = (int(n) for n in self._matrix.shape)
+            self.var: pd.DataFrame = self._read("var")
+        except (OSError, KeyError) as error:
+            msg = f"{self.path} cannot be read as an AnnData: {error}"
+            raise ValueError(msg) from error
+        if not self.n_cells:
+            msg = f"{self.path} holds no cells."
+            raise ValueError(msg)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None, "_values": None}
+
+    def __repr__(self) -> str:
+        return f"CellFile({str(self.path)!r}): {self.n_cells} cells, {self.n_genes} features"
+
+    def read(self, first: int, n_cells: int) -> sp.csr_matrix:
+        """Values of consecutive cells, CSR ``(n_cells, n_genes)``."""
+        return sp.csr_matrix(self._matrix[first : first + n_cells])
+
+    def spread(self, n_cells: int, n_runs: int = 16) -> sp.csr_matrix:
+        """At most ``n_cells`` cells, in runs that are spread evenly over the file."""
+        if n_cells >= self.n_cells:
+            return self.read(0, self.n_cells)
+        size = -(-n_cells // n_runs)
+        starts = np.linspace(0, self.n_cells - size, n_runs).astype(int)
+        return sp.vstack([self.read(int(start), size) for start in starts], format="csr")
+
+    def cell_names(self, rows: npt.NDArray[np.integer]) -> list[str]:
+        """Names of some cells."""
+        return self._read("obs").index[rows].astype(str).tolist()
+
+    @property
+    def _group(self) -> Any:
+        if self._opened is None:
+            if self.path.is_dir():
+                import zarr
+
+                self._opened = zarr.open_group(self.path, mode="r")
+            else:
+                import h5py
+
+                self._opened = h5py.File(self.path, "r")
+        return self._opened
+
+    @property
+    def _matrix(self) -> Any:
+        if self._values is None:
+            self._values = self._open_matrix()
+        return self._values
+
+    def _open_matrix(self) -> Any:
+        from anndata.io import sparse_dataset
+
+        group = self._group
+        name = "X" if self.layer is None else f"layers/{self.layer}"
+        if name not in group:
+            has = list(group["layers"]) if "layers" in group else []
+            msg = f"{self.path} has no {name}; its layers are {has}."
+            raise ValueError(msg)
+        element = group[name]
+        encoding = element.attrs.get("encoding-type", "array")
+        if encoding in _CSC:
+            msg = (
+                f"{self.path} stores its values by columns (CSC), and reading cells from it would read all of it each time. "
+                "Write it anew by rows: `adata.X = adata.X.tocsr(); adata.write_h5ad(...)`."
+            )
+            raise ValueError(msg)
+        return sparse_dataset(element) if encoding in _CSR else element
+
+    def _read(self, name: str) -> Any:
+        from anndata.io import read_elem
+
+        return read_elem(self._group[name])
