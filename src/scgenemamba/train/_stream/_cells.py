@@ -109,7 +109,11 @@ class CellStream(IterableDataset):
 
     def _batch(self, cells: _Cells) -> CellBatch:
         ranked = self.tokenizer(cells.counts)
-        arrays = {"tokens": ranked.tokens, "cu_seqlens": ranked.cu_seqlens, "cell": cells.numbers}
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            "tokens": ranked.tokens,
+            "cu_seqlens": ranked.cu_seqlens,
+            "cell": cells.numbers,
+        }
         if self.decoder_tokens is not None:
             arrays["expression"] = values_of(cells.counts, self.decoder_tokens)
             arrays["total"] = np.asarray(cells.counts.sum(axis=1), dtype=np.float32)
