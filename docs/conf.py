@@ -113,6 +113,7 @@ nitpick_ignore: list[tuple[str, str]] = [
     ("py:class", "scgenemamba.model._pretrained.PretrainedMixin"),  # likewise
     ("py:class", "scgenemamba.model._query.QueryMixin"),  # likewise
     ("py:class", "scgenemamba.model._saving.SavingMixin"),  # likewise
+    ("py:class", "scgenemamba.model._streaming.StreamingMixin"),  # likewise
     ("py:class", "scgenemamba.model._training.TrainingMixin"),  # its methods are shown as the model's own
 ]
 

@@ -15,7 +15,7 @@ from scgenemamba.train import GeneMambaTrainingPlan
 
 from ._annotation import AnnotationMixin
 from ._annotation_fitting import AnnotationFittingMixin
-from ._constants import CATEGORICAL_KEY, CONTINUOUS_KEY, GENE_REPORT, GENES, SCALE, VARIABLE_GENES, X_KEY
+from ._constants import CATEGORICAL_KEY, CONTINUOUS_KEY, GENE_REPORT, GENES, LANGUAGE, SCALE, VARIABLE_GENES, X_KEY
 from ._inference import InferenceMixin
 from ._loading import DataSplitter
 from ._module import GeneMambaModule
@@ -24,6 +24,7 @@ from ._pretrained import PretrainedMixin
 from ._query import QueryMixin
 from ._saving import SavingMixin
 from ._setup import register, resolve_likelihood
+from ._streaming import StreamingMixin
 from ._training import PlainHistoryRunner, TrainingMixin
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 class GeneMambaModel(
     PretrainedMixin,
+    StreamingMixin,
     SavingMixin,
     QueryMixin,
     AnnotationFittingMixin,
@@ -171,8 +173,8 @@ class GeneMambaModel(
         self.objectives_: list[str] = []
         self.annotation_: dict[str, Any] = {}
         self.annotation_labels_: list[Any] = []
-        # with a pretrained encoder they may lack training
-        self.latent_trained_ = self.head_trained_ = True
+        # objectives over the vocabulary do not reach the latent; with a pretrained encoder either may lack training
+        self.latent_trained_, self.head_trained_ = not set(self.module.objectives) <= set(LANGUAGE), True
         self.gene_report_: dict[str, Any] = state.get(GENE_REPORT, {})
         self._model_summary_string = (
             f"GeneMambaModel with {config.n_layers} layers x {config.d_model}, {config.max_tokens} genes per cell of "

@@ -222,7 +222,6 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 **trainer_kwargs,
             )
         trained = set(self._objectives())
-        # objectives over the vocabulary do not reach the latent
         self.latent_trained_ = self.latent_trained_ or not trained <= set(LANGUAGE)
         self.head_trained_ = self.head_trained_ or bool(trained & set(LANGUAGE))
         self._annotate_after_training(registered=datamodule is None)

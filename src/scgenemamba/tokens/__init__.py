@@ -8,6 +8,7 @@ from ._gene_pairs import pairs_of_coexpression, pairs_of_sets, tokens_of_sets
 from ._gene_report import GeneReport, check_coverage
 from ._gene_sets import GeneSets, read_gene_sets
 from ._genes import canonical_identifiers
+from ._median_sketch import MedianSketch
 from ._medians import nonzero_medians
 from ._official import official_downstream
 from ._species import guess_species
@@ -20,6 +21,7 @@ __all__ = [
     "GeneMap",
     "GeneReport",
     "GeneSets",
+    "MedianSketch",
     "RankTokenizer",
     "RankedCells",
     "Scale",

@@ -12,7 +12,8 @@ from ._plan import GeneMambaTrainingPlan
 from ._prior import MixturePrior
 from ._progress import TrainingDuration, announce_duration
 from ._random import CellRandom
-from ._stream import Blocks, CellFile, CellOrder, CellStream, Source
+from ._read_ahead import read_ahead
+from ._stream import Blocks, CellFile, CellOrder, CellStream, CellStreamModule, Mixed, Source, Survey, survey
 
 __all__ = [
     "TARGET_SUM",
@@ -24,20 +25,25 @@ __all__ = [
     "CellOrder",
     "CellRandom",
     "CellStream",
+    "CellStreamModule",
     "CellType",
     "CountsGivenBatch",
     "GeneMambaTrainingPlan",
     "LeakyNextToken",
     "MaskedGenes",
+    "Mixed",
     "MixturePrior",
     "NextToken",
     "Objective",
     "PathwayContrast",
     "PreviousToken",
     "Source",
+    "Survey",
     "TrainingDuration",
     "announce_duration",
     "choose_labelled",
     "fit_annotator",
+    "read_ahead",
+    "survey",
     "unlabelled_batches",
 ]

@@ -1,7 +1,9 @@
 """Cells that are streamed from files."""
 
 from ._cells import CellStream, Source
+from ._datamodule import CellStreamModule
 from ._files import CellFile
-from ._order import Blocks, CellOrder
+from ._order import Blocks, CellOrder, Mixed
+from ._survey import Survey, survey
 
-__all__ = ["Blocks", "CellFile", "CellOrder", "CellStream", "Source"]
+__all__ = ["Blocks", "CellFile", "CellOrder", "CellStream", "CellStreamModule", "Mixed", "Source", "Survey", "survey"]

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from torch.utils.data import IterableDataset
 
 from scgenemamba.tokens import RankTokenizer, Scale, counts_from, to_tensors, to_token_space, values_of
+from scgenemamba.train._read_ahead import read_ahead
 
 if TYPE_CHECKING:
     from scgenemamba.tokens import CellBatch
@@ -87,8 +88,8 @@ class CellStream(IterableDataset):
         self.epoch, self.first_batch = epoch + 1, 0
         sizes = iter(self.order.batch_sizes(epoch)[first_batch:].tolist())
         size, waiting = next(sizes, 0), None
-        for mixed in self.order.mixed(epoch, first_batch):
-            cells = self._read(mixed.blocks)[mixed.order[mixed.skipped :]]
+        # the next cells are read while these are ranked: neither needs the interpreter
+        for cells in read_ahead(self._mixed(epoch, first_batch), 1):
             waiting = cells if waiting is None else waiting.joined(cells)
             start = 0
             # sizes of zero would never end
@@ -96,6 +97,10 @@ class CellStream(IterableDataset):
                 yield self._batch(waiting[np.arange(start, start + size)])
                 start, size = start + size, next(sizes, 0)
             waiting = waiting[np.arange(start, len(waiting))]
+
+    def _mixed(self, epoch: int, first_batch: int) -> Iterator[_Cells]:
+        for mixed in self.order.mixed(epoch, first_batch):
+            yield self._read(mixed.blocks)[mixed.order[mixed.skipped :]]
 
     def _read(self, blocks: Blocks) -> _Cells:
         parts, numbers = [], []

@@ -76,6 +76,14 @@ class CellFile:
         return self._read("obs").index[rows].astype(str).tolist()
 
     @property
+    def log_base(self) -> float | None:
+        """Base of the logarithm that scanpy has recorded, ``None`` if nothing is recorded."""
+        if "uns" not in self._group or "log1p" not in self._group["uns"]:
+            return None
+        base = self._read("uns/log1p").get("base")
+        return float(np.e) if base is None else float(base)
+
+    @property
     def _group(self) -> Any:
         if self._opened is None:
             if self.path.is_dir():

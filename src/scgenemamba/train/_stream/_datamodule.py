@@ -1,0 +1,124 @@
+"""Streamed cells for Lightning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import numpy as np
+from torch.utils.data import DataLoader
+
+from scgenemamba.tokens import RankTokenizer, Vocabulary
+
+from ._cells import CellStream
+from ._order import Blocks, CellOrder
+
+if TYPE_CHECKING:
+    from scgenemamba.tokens import CellBatch
+
+    from ._survey import Survey
+
+
+class CellStreamModule(pl.LightningDataModule):
+    """Training and held-out cells of files, shared out over processes.
+
+    Where training stands is saved in Lightning's checkpoints: a training that goes on from one sees the cells that it would
+    have seen, in the same order, if as many processes take part.
+
+    Parameters
+    ----------
+    found
+        What the files hold, see :func:`survey`.
+    batch_size
+        Cells of a step of each process.
+    held_out
+        Share of the cells that training does not see, in blocks of 64.
+    max_tokens
+        Genes of a cell that are yielded at most, ``None`` for all.
+    seed
+        Of what is held out, and of the order.
+
+    Attributes
+    ----------
+    n_obs
+        Cells that are trained on.
+    registry
+        What a model of the cells is made from, ``GeneMambaModel(registry=)``; set by
+        :meth:`GeneMambaModel.setup_files <scgenemamba.GeneMambaModel.setup_files>`.
+    """
+
+    registry: dict[str, Any]
+
+    def __init__(
+        self,
+        found: Survey,
+        *,
+        batch_size: int = 128,
+        held_out: float = 0.01,
+        max_tokens: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            msg = f"batch_size must be at least 1, got {batch_size}."
+            raise ValueError(msg)
+        if not 0 <= held_out < 1:
+            msg = f"held_out must be at least 0 and below 1, got {held_out}."
+            raise ValueError(msg)
+        super().__init__()
+        self.found, self.batch_size, self.seed = found, batch_size, seed
+        blocks = Blocks.of_files([source.file.n_cells for source in found.sources])
+        self._training, self._held_out = blocks.split(held_out, seed)
+        factors = np.concatenate([np.full(Vocabulary.FIRST_GENE, np.nan), found.medians])
+        self._tokenizer = RankTokenizer(factors, max_tokens=max_tokens)
+        self._stream: CellStream | None = None
+        self._position = {"epoch": 0, "first_batch": 0}
+
+    @property
+    def n_obs(self) -> int:
+        """Cells that are trained on."""
+        return self._training.n_cells
+
+    def train_dataloader(self) -> DataLoader[CellBatch]:
+        """Batches of the next epoch, in a new order each time."""
+        self._stream = self._stream_of(self._training)
+        self._stream.epoch, self._stream.first_batch = self._position["epoch"], self._position["first_batch"]
+        return DataLoader(self._stream, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[CellBatch] | list[Any]:
+        """Held-out cells, the same in every epoch."""
+        if not len(self._held_out):
+            return []
+        return DataLoader(_Repeated(self._stream_of(self._held_out)), batch_size=None)
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batch that come next."""
+        if self.trainer is None:
+            return dict(self._position)
+        # completed is counted after the callbacks of a batch, which may write the checkpoint
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        progress = int(batches.processed)
+        epoch = self.trainer.current_epoch
+        n_batches = 0 if self._stream is None else len(self._stream)
+        if n_batches and progress >= n_batches:
+            return {"epoch": epoch + 1, "first_batch": 0}
+        return {"epoch": epoch, "first_batch": progress}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where a checkpoint was written."""
+        self._position = {"epoch": int(state_dict["epoch"]), "first_batch": int(state_dict["first_batch"])}
+
+    def _stream_of(self, blocks: Blocks) -> CellStream:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        order = CellOrder(blocks, self.batch_size, self.seed, rank, world_size)
+        return CellStream(self.found.sources, self._tokenizer, order)
+
+
+class _Repeated(CellStream):
+    """The same epoch each time."""
+
+    def __init__(self, stream: CellStream) -> None:
+        super().__init__(stream.sources, stream.tokenizer, stream.order, stream.decoder_tokens)
+
+    def __iter__(self) -> Any:
+        self.epoch = 0
+        return super().__iter__()
