@@ -99,8 +99,9 @@ def run(paths, folder, stop_at=None, ckpt_path=None):
 
 
 @pytest.mark.parametrize(("stop_at", "kept"), [(7, 5), (18, 15), (23, 20)])
-def test_after_an_interruption_nothing_is_lost_or_seen_twice(paths, tmp_path, stop_at, kept):
+def test_after_an_interruption_nothing_is_lost_or_seen_twice(paths, tmp_path, monkeypatch, stop_at, kept):
     """18 steps an epoch; the weights end up bit by bit the same."""
+    monkeypatch.setattr(scvi.settings, "logging_dir", tmp_path / "logs")
     whole, steps = run(paths, tmp_path / "whole")
     assert len(steps) == 36
     for epoch in (0, 1):

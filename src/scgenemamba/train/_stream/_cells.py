@@ -88,57 +88,65 @@ class CellStream(IterableDataset):
         self.epoch, self.first_batch = epoch + 1, 0
         sizes = iter(self.order.batch_sizes(epoch)[first_batch:].tolist())
         size, waiting = next(sizes, 0), None
-        # the next cells are read while these are ranked: neither needs the interpreter
+        # the next cells are read while these are learnt from
         for cells in read_ahead(self._mixed(epoch, first_batch), 1):
-            waiting = cells if waiting is None else waiting.joined(cells)
+            waiting = cells if waiting is None else _Cells.joined([waiting, cells])
             start = 0
             # sizes of zero would never end
             while size and len(waiting) - start >= size:
-                yield self._batch(waiting[np.arange(start, start + size)])
+                yield waiting[start : start + size].batch()
                 start, size = start + size, next(sizes, 0)
-            waiting = waiting[np.arange(start, len(waiting))]
+            waiting = waiting[start:]
 
     def _mixed(self, epoch: int, first_batch: int) -> Iterator[_Cells]:
         for mixed in self.order.mixed(epoch, first_batch):
             yield self._read(mixed.blocks)[mixed.order[mixed.skipped :]]
 
     def _read(self, blocks: Blocks) -> _Cells:
-        parts, numbers = [], []
         runs = zip(blocks.file.tolist(), blocks.first.tolist(), blocks.size.tolist(), strict=True)
-        for file, group in groupby(runs, key=lambda run: run[0]):
-            source, mine = self.sources[file], list(group)
-            values = sp.vstack([source.counts(first, size) for _, first, size in mine], format="csr")
-            parts.append(to_token_space(values, source.token_ids, len(self.tokenizer.factors)))
-            numbers += [source.first_cell + first + np.arange(size) for _, first, size in mine]
-        return _Cells(sp.vstack(parts, format="csr"), np.concatenate(numbers))
+        return _Cells.joined(
+            [self._of_file(file, list(group)) for file, group in groupby(runs, key=lambda run: run[0])]
+        )
 
-    def _batch(self, cells: _Cells) -> CellBatch:
-        ranked = self.tokenizer(cells.counts)
-        arrays: dict[str, npt.NDArray[np.generic]] = {
-            "tokens": ranked.tokens,
-            "cu_seqlens": ranked.cu_seqlens,
-            "cell": cells.numbers,
-        }
+    def _of_file(self, file: int, runs: list[tuple[int, int, int]]) -> _Cells:
+        source = self.sources[file]
+        values = sp.vstack([source.counts(first, size) for _, first, size in runs], format="csr")
+        counts = to_token_space(values, source.token_ids, len(self.tokenizer.factors))
+        ranked = self.tokenizer(counts)
+        numbers = np.concatenate([source.first_cell + first + np.arange(size) for _, first, size in runs])
+        per_cell: dict[str, npt.NDArray[np.generic]] = {"cell": numbers}
         if self.decoder_tokens is not None:
-            arrays["expression"] = values_of(cells.counts, self.decoder_tokens)
-            arrays["total"] = np.asarray(cells.counts.sum(axis=1), dtype=np.float32)
-        return to_tensors(arrays)
+            per_cell["expression"] = values_of(counts, self.decoder_tokens)
+            per_cell["total"] = np.asarray(counts.sum(axis=1), dtype=np.float32)
+        return _Cells(ranked.tokens, ranked.cu_seqlens, per_cell)
 
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """Cells in token space, and their numbers among those of all files."""
+    """Ranked cells end to end, and what else belongs to each."""
 
-    counts: sp.csr_matrix
-    numbers: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int32]
+    cu_seqlens: npt.NDArray[np.int64]
+    per_cell: dict[str, npt.NDArray[np.generic]]
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.cu_seqlens) - 1
 
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> _Cells:
-        return _Cells(self.counts[rows], self.numbers[rows])
+    def __getitem__(self, rows: npt.NDArray[np.int64] | slice) -> _Cells:
+        lengths = np.diff(self.cu_seqlens)[rows]
+        cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
+        moved = np.repeat(self.cu_seqlens[:-1][rows] - cu_seqlens[:-1], lengths)
+        tokens = self.tokens[moved + np.arange(len(moved))]
+        return _Cells(tokens, cu_seqlens, {name: values[rows] for name, values in self.per_cell.items()})
 
-    def joined(self, other: _Cells) -> _Cells:
-        return _Cells(
-            sp.vstack([self.counts, other.counts], format="csr"), np.concatenate([self.numbers, other.numbers])
-        )
+    def batch(self) -> CellBatch:
+        """As tensors."""
+        return to_tensors({"tokens": self.tokens, "cu_seqlens": self.cu_seqlens, **self.per_cell})
+
+    @classmethod
+    def joined(cls, parts: list[_Cells]) -> _Cells:
+        """Cells of all parts, one after the other."""
+        ends = np.cumsum([0, *(len(part.tokens) for part in parts)])
+        bounds = [part.cu_seqlens[1:] + end for part, end in zip(parts, ends, strict=False)]
+        per_cell = {name: np.concatenate([part.per_cell[name] for part in parts]) for name in parts[0].per_cell}
+        return cls(np.concatenate([part.tokens for part in parts]), np.concatenate([[0], *bounds]), per_cell)

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-_CSR = {"csr_matrix"}
-_CSC = {"csc_matrix"}
-
 
 class CellFile:
     """Expression values of one file, read from disk when asked for.
@@ -39,12 +36,12 @@ class CellFile:
     def __init__(self, path: str | Path, layer: str | None = None) -> None:
         self.path, self.layer = Path(path), layer
         self._opened: Any = None
-        self._values: Any = None
+        self._rows: _SparseRows | _DenseRows | None = None
         if not self.path.exists():
             msg = f"There is no file {self.path}."
             raise FileNotFoundError(msg)
         try:
-            self.n_cells, self.n_genes = (int(n) for n in self._matrix.shape)
+            self.n_cells, self.n_genes = self._values.shape
             self.var: pd.DataFrame = self._read("var")
         except (OSError, KeyError) as error:
             msg = f"{self.path} cannot be read as an AnnData: {error}"
@@ -54,14 +51,14 @@ class CellFile:
             raise ValueError(msg)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None, "_values": None}
+        return {**self.__dict__, "_opened": None, "_rows": None}
 
     def __repr__(self) -> str:
         return f"CellFile({str(self.path)!r}): {self.n_cells} cells, {self.n_genes} features"
 
     def read(self, first: int, n_cells: int) -> sp.csr_matrix:
         """Values of consecutive cells, CSR ``(n_cells, n_genes)``."""
-        return sp.csr_matrix(self._matrix[first : first + n_cells])
+        return self._values.read(first, min(first + n_cells, self.n_cells))
 
     def spread(self, n_cells: int, n_runs: int = 16) -> sp.csr_matrix:
         """At most ``n_cells`` cells, in runs that are spread evenly over the file."""
@@ -97,14 +94,12 @@ class CellFile:
         return self._opened
 
     @property
-    def _matrix(self) -> Any:
-        if self._values is None:
-            self._values = self._open_matrix()
-        return self._values
+    def _values(self) -> _SparseRows | _DenseRows:
+        if self._rows is None:
+            self._rows = self._open_values()
+        return self._rows
 
-    def _open_matrix(self) -> Any:
-        from anndata.io import sparse_dataset
-
+    def _open_values(self) -> _SparseRows | _DenseRows:
         group = self._group
         name = "X" if self.layer is None else f"layers/{self.layer}"
         if name not in group:
@@ -113,15 +108,42 @@ class CellFile:
             raise ValueError(msg)
         element = group[name]
         encoding = element.attrs.get("encoding-type", "array")
-        if encoding in _CSC:
+        if encoding == "csc_matrix":
             msg = (
                 f"{self.path} stores its values by columns (CSC), and reading cells from it would read all of it each time. "
                 "Write it anew by rows: `adata.X = adata.X.tocsr(); adata.write_h5ad(...)`."
             )
             raise ValueError(msg)
-        return sparse_dataset(element) if encoding in _CSR else element
+        return _SparseRows(element) if encoding == "csr_matrix" else _DenseRows(element)
 
     def _read(self, name: str) -> Any:
         from anndata.io import read_elem
 
         return read_elem(self._group[name])
+
+
+class _SparseRows:
+    """Rows of a CSR matrix on disk. anndata's own reading of a few rows takes longer for what surrounds it than for them."""
+
+    def __init__(self, group: Any) -> None:
+        self._data, self._indices, self._indptr = group["data"], group["indices"], group["indptr"]
+        n_rows, n_columns = group.attrs["shape"]
+        self.shape = int(n_rows), int(n_columns)
+
+    def read(self, first: int, last: int) -> sp.csr_matrix:
+        bounds = self._indptr[first : last + 1]
+        part = slice(int(bounds[0]), int(bounds[-1]))
+        parts = self._data[part], self._indices[part], bounds - bounds[0]
+        return sp.csr_matrix(parts, shape=(last - first, self.shape[1]))
+
+
+class _DenseRows:
+    """Rows of a dense matrix on disk."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        n_rows, n_columns = array.shape
+        self.shape = int(n_rows), int(n_columns)
+
+    def read(self, first: int, last: int) -> sp.csr_matrix:
+        return sp.csr_matrix(self._array[first:last])
