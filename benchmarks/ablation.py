@@ -7,16 +7,12 @@ Runs are kept in the folder ``--out``, so an interrupted ablation can be started
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
-import anndata as ad
+from _labelled import make_parser, read
 
 from scgenemamba import metrics
-
-DATA = Path(os.environ.get("SCGENEMAMBA_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 #: Arguments of GeneMambaModel that differ from the default.
 CHANGES: dict[str, dict[str, object]] = {
@@ -38,23 +34,16 @@ CHANGES: dict[str, dict[str, object]] = {
 
 def main() -> None:
     """Run the comparison and print its tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA / "pbmc_two_studies.h5ad")
-    parser.add_argument("--batch", default="batch")
-    parser.add_argument("--labels", default="cell_type")
+    parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("ablation"))
     parser.add_argument("--tasks", nargs="+", default=["integration", "label-aware", "annotation"])
     parser.add_argument("--splits", nargs="+", default=["by batch", "scarce"])
     parser.add_argument("--only", nargs="+", choices=list(CHANGES), default=list(CHANGES))
-    parser.add_argument("--preset", default="small")
     parser.add_argument("--max-epochs", type=int)
-    parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    if not arguments.data.exists():
-        sys.exit(f"{arguments.data} not found; set SCGENEMAMBA_DATA or --data")
     changed = [metrics.GeneMamba(name, model=CHANGES[name]) for name in arguments.only]
     result = metrics.benchmark(
-        ad.read_h5ad(arguments.data),
+        read(arguments),
         batch_key=arguments.batch,
         labels_key=arguments.labels,
         out=arguments.out,

@@ -8,20 +8,17 @@ batches. Every type that the batch shares with others is taken out in turn and t
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scvi
+from _labelled import make_parser, read
 from sklearn.neighbors import NearestNeighbors
 
 from scgenemamba import GeneMambaModel
 
-DATA = Path(os.environ.get("SCGENEMAMBA_DATA", Path(__file__).parents[2] / "shared" / "data"))
 NEIGHBOURS = 15
 
 
@@ -44,22 +41,15 @@ def purity(z: np.ndarray, types: np.ndarray, kind: str) -> float:
 
 def main() -> None:
     """Train with and without each type and print the purities."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA / "pbmc_two_studies.h5ad")
-    parser.add_argument("--batch", default="batch")
-    parser.add_argument("--labels", default="cell_type")
+    parser = make_parser(__doc__)
     parser.add_argument("--from", dest="lacking", default="zheng_facs", help="batch that the types are taken out of")
     parser.add_argument(
         "--types", nargs="+", help="types to take out; all that the batch shares with others by default"
     )
     parser.add_argument("--alignment-weight", type=float)
-    parser.add_argument("--preset", default="small")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("confounding.csv"))
     arguments = parser.parse_args()
-    if not arguments.data.exists():
-        sys.exit(f"{arguments.data} not found; set SCGENEMAMBA_DATA or --data")
-    adata = ad.read_h5ad(arguments.data)
+    adata = read(arguments)
     types = adata.obs[arguments.labels].astype(str).to_numpy()
     lacking = (adata.obs[arguments.batch] == arguments.lacking).to_numpy()
     shared = arguments.types or sorted(set(types[lacking]) & set(types[~lacking]))

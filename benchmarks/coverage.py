@@ -9,19 +9,13 @@ each label.
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-from pathlib import Path
-
-import anndata as ad
 import numpy as np
 import pandas as pd
 import scvi
+from _labelled import make_parser, read
 
 from scgenemamba import GeneMambaModel, metrics
 
-DATA = Path(os.environ.get("SCGENEMAMBA_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SHOWN = "shown_label"
 HIDDEN = 0.2
 
@@ -55,18 +49,11 @@ def resplit(
 
 def main() -> None:
     """Train once a seed, split often, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA / "pbmc_two_studies.h5ad")
-    parser.add_argument("--batch", default="batch")
-    parser.add_argument("--labels", default="cell_type")
-    parser.add_argument("--preset", default="small")
+    parser = make_parser(__doc__)
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--splits", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    if not arguments.data.exists():
-        sys.exit(f"{arguments.data} not found; set SCGENEMAMBA_DATA or --data")
-    adata = ad.read_h5ad(arguments.data)
+    adata = read(arguments)
     types = adata.obs[arguments.labels].astype(str).to_numpy()
     tables = []
     for seed in range(arguments.seeds):

@@ -9,19 +9,16 @@ novelty score and by one less the largest probability. Results are kept in ``--o
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scvi
+from _labelled import make_parser, read
 
 from scgenemamba import GeneMambaModel, metrics
 
-DATA = Path(os.environ.get("SCGENEMAMBA_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SHOWN = "shown_label"
 HELD_OUT = 0.2
 
@@ -51,17 +48,10 @@ def left_out(model: GeneMambaModel, adata: ad.AnnData, types: np.ndarray, kind: 
 
 def main() -> None:
     """Leave each type out in turn and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA / "pbmc_two_studies.h5ad")
-    parser.add_argument("--batch", default="batch")
-    parser.add_argument("--labels", default="cell_type")
-    parser.add_argument("--preset", default="small")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("novelty.csv"))
     arguments = parser.parse_args()
-    if not arguments.data.exists():
-        sys.exit(f"{arguments.data} not found; set SCGENEMAMBA_DATA or --data")
-    adata = ad.read_h5ad(arguments.data)
+    adata = read(arguments)
     types = adata.obs[arguments.labels].astype(str).to_numpy()
     rows = pd.read_csv(arguments.out).to_dict("records") if arguments.out.exists() else []
     done = {(row["type"], row["seed"]) for row in rows}

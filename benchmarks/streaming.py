@@ -9,6 +9,7 @@ goes through one epoch. Printed are cells per second, those of reading alone, an
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import subprocess
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+
+from scgenemamba.metrics._results import describe_run
 
 N_GENES, N_EXPRESSED = 20_000, 1_500
 CHUNK, BATCH_SIZE, MAX_TOKENS = 10_000, 128, 2_048
@@ -94,6 +97,7 @@ def main() -> None:
         measure(arguments.measure)
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(describe_run(command=None)))
     print(
         f"{os.cpu_count()} cores\n{'cells':>10} {'streamed cells/s':>15} {'read only cells/s':>20} {'peak memory, GB':>20}",
         flush=True,

@@ -76,8 +76,18 @@ def test_progress_and_empty_cells_are_told(tmp_path):
 def test_names_of_a_column(tmp_path):
     path = write(tmp_path / "a.h5ad", np.ones((5, 2)), ["ENSG1", "ENSG2"], ["CD3E", "MS4A1"])
     assert survey([path], gene_key="name").vocabulary.genes.tolist() == ["CD3E", "MS4A1"]
-    with pytest.raises(ValueError, match=r"'symbol' \(gene_key\) not found in var of .*a\.h5ad; it has \['name'\]"):
+    with pytest.raises(ValueError, match=r"a\.h5ad: Column 'symbol' \(gene_key\) not found in var; it has \['name'\]"):
         survey([path], gene_key="symbol")
+
+
+def test_features_that_are_no_genes_are_left_out(tmp_path):
+    path = write(tmp_path / "a.h5ad", np.ones((5, 3)), ["A", "B", "antibody"])
+    adata = ad.read_h5ad(path)
+    adata.var["feature_types"] = ["Gene Expression", "Gene Expression", "Antibody Capture"]
+    adata.write_h5ad(path)
+    found = survey([path])
+    assert found.vocabulary.genes.tolist() == ["A", "B"]
+    assert found.sources[0].token_ids.tolist() == [2, 3, -1]
 
 
 @pytest.mark.parametrize(("value", "said"), [(-1.0, "-1"), (np.nan, "nan")])

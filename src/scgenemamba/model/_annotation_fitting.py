@@ -9,11 +9,11 @@ import pandas as pd
 from scvi import settings
 
 from scgenemamba._logging import logger
+from scgenemamba.tokens import name_some
 from scgenemamba.train import Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
 
 from ._constants import BATCH_KEY, LABELS_KEY
 from ._source import spread
-from ._validate import name_some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -15,6 +15,7 @@ from scgenemamba.tokens import (
     Scale,
     Vocabulary,
     counts_from,
+    gene_names,
     map_genes,
     official_downstream,
     to_tensors,
@@ -38,7 +39,6 @@ from ._constants import (
 from ._expression_field import ExpressionField
 from ._scale import scale_of
 from ._source import RowReader, expression_of
-from ._validate import gene_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

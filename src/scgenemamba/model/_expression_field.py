@@ -17,6 +17,7 @@ from scgenemamba.tokens import (
     Vocabulary,
     check_coverage,
     counts_from,
+    gene_names,
     map_genes,
     nonzero_medians,
     to_token_space,
@@ -37,7 +38,7 @@ from ._constants import (
 from ._reference import GeneReference
 from ._scale import scale_of, warn
 from ._source import RowReader, expression_of, spread
-from ._validate import check_chunk, gene_names, report_duplicates, warn_empty_cells
+from ._validate import check_chunk, report_duplicates, warn_empty_cells
 from ._variable_genes import rank_variable_genes
 
 if TYPE_CHECKING:

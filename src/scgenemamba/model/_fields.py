@@ -9,10 +9,11 @@ import pandas as pd
 from scvi.data.fields import CategoricalJointObsField, CategoricalObsField, NumericalJointObsField, NumericalObsField
 
 from scgenemamba._logging import logger
+from scgenemamba.tokens import name_some
 
 from ._constants import BATCH_KEY, LABELS_KEY
 from ._scale import warn
-from ._validate import name_some, point_out_confounded, point_out_unlabeled
+from ._validate import point_out_confounded, point_out_unlabeled
 
 if TYPE_CHECKING:
     from anndata import AnnData

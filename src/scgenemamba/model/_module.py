@@ -15,6 +15,7 @@ from scgenemamba.nn import (
     GeneMambaNetwork,
     GeneReadout,
     PublishedClassifier,
+    Reading,
     TokenHead,
     truncate,
 )
@@ -147,9 +148,7 @@ class GeneMambaModule(BaseModuleClass):
         tokens, cu_seqlens = truncate(batch["tokens"], batch["cu_seqlens"], self.config.max_tokens)
         return {**batch, "tokens": tokens, "cu_seqlens": cu_seqlens}
 
-    def encode(
-        self, batch: CellBatch, masked: torch.Tensor | None = None, reading: Literal["both", "ahead", "back"] = "both"
-    ) -> Encoded:
+    def encode(self, batch: CellBatch, masked: torch.Tensor | None = None, reading: Reading = "both") -> Encoded:
         """Encode truncated cells, with the masked tokens hidden.
 
         Parameters

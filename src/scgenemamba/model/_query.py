@@ -10,9 +10,9 @@ from scvi.model._utils import parse_device_args
 from scvi.utils._docstrings import devices_dsp
 
 from scgenemamba._logging import logger
+from scgenemamba.tokens import name_some
 
 from ._constants import BATCH_KEY
-from ._validate import name_some
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,14 +10,13 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from scgenemamba._logging import logger
-from scgenemamba.tokens import Vocabulary, counts_from, map_genes, to_token_space
+from scgenemamba.tokens import Vocabulary, counts_from, gene_names, map_genes, to_token_space
 
 from ._checkpoint import SETUP_DEFAULTS
 from ._constants import GENES, MAX_CELLS_FOR_ESTIMATES, X_KEY
 from ._scale import scale_of
 from ._setup import register
 from ._source import RowReader, expression_of
-from ._validate import gene_names
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -16,6 +16,7 @@ from scvi.train import TrainRunner, merge_kwargs
 from scvi.utils._docstrings import devices_dsp
 
 from scgenemamba._logging import logger
+from scgenemamba.tokens import name_some
 from scgenemamba.train import TrainingDuration
 
 from ._constants import BATCH_KEY, LANGUAGE
@@ -23,7 +24,6 @@ from ._fine_tuning import partly_frozen
 from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
 from ._pathway import pathway_contrast
 from ._source import spread
-from ._validate import name_some
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,6 +4,7 @@ from ._collate import CellBatch, to_tensors
 from ._expression import Scale, check_values, counts_from, infer_scale
 from ._factors import read_factors
 from ._gene_map import GeneMap, map_genes
+from ._gene_names import gene_names, name_some
 from ._gene_pairs import pairs_of_coexpression, pairs_of_sets, tokens_of_sets
 from ._gene_report import GeneReport, check_coverage
 from ._gene_sets import GeneSets, read_gene_sets
@@ -30,9 +31,11 @@ __all__ = [
     "check_coverage",
     "check_values",
     "counts_from",
+    "gene_names",
     "guess_species",
     "infer_scale",
     "map_genes",
+    "name_some",
     "nonzero_medians",
     "official_downstream",
     "pairs_of_coexpression",

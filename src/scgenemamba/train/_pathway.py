@@ -122,12 +122,11 @@ class PathwayContrast(Objective):
         drawn = []
         for stream, most in ((_ANCHORS, self.n_anchors), (_CANDIDATES, self.n_candidates)):
             number = self._random.uniform(batch["cell"][row], -2 * position - stream)
-            number = torch.where(eligible, number, _NEVER).double()
-            # cells stay together: their numbers are spread over intervals of their own
-            order = torch.argsort(number + (_NEVER + 1) * row)
-            place = torch.arange(len(row), device=row.device) - encoded.cu_seqlens[row]
-            kept = (place < most) & eligible[order]
+            order = torch.argsort(torch.where(eligible, number, _NEVER))
+            # cells stay together, at random within
+            order = order[torch.argsort(row[order], stable=True)]
+            kept = (position < most) & eligible[order]
             found = row.new_full((len(encoded.cu_seqlens) - 1, most), -1)
-            found[row[kept], place[kept]] = order[kept]
+            found[row[kept], position[kept]] = order[kept]
             drawn.append(found)
         return drawn[0], drawn[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -17,7 +17,7 @@ from ._random import CellRandom
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
-    from scgenemamba.nn import Encoded
+    from scgenemamba.nn import Encoded, Reading
     from scgenemamba.tokens import CellBatch
 
 
@@ -32,9 +32,7 @@ class TrainableModule(Protocol):
     def truncate(self, batch: CellBatch) -> CellBatch:
         """Cut each cell to the tokens that the model reads."""
 
-    def encode(
-        self, batch: CellBatch, masked: torch.Tensor | None = None, reading: Literal["both", "ahead", "back"] = "both"
-    ) -> Encoded:
+    def encode(self, batch: CellBatch, masked: torch.Tensor | None = None, reading: Reading = "both") -> Encoded:
         """Encode the cells, with the masked tokens hidden, read in the directions given."""
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from torch.utils.data import IterableDataset
 
-from scgenemamba.tokens import RankTokenizer, Scale, counts_from, to_tensors, to_token_space, values_of
+from scgenemamba.tokens import RankTokenizer, Scale, counts_from, to_tensors, to_token_space
 from scgenemamba.train._read_ahead import read_ahead
 
 if TYPE_CHECKING:
@@ -59,8 +59,6 @@ class CellStream(IterableDataset):
         Ranks the genes.
     order
         Which cells come when.
-    decoder_tokens
-        Tokens whose values are yielded as well, int32 ``(g,)``; ``None`` for none.
 
     Attributes
     ----------
@@ -68,15 +66,9 @@ class CellStream(IterableDataset):
         Of the next iteration; iterating on starts the next epoch at its beginning.
     """
 
-    def __init__(
-        self,
-        sources: list[Source],
-        tokenizer: RankTokenizer,
-        order: CellOrder,
-        decoder_tokens: npt.NDArray[np.int32] | None = None,
-    ) -> None:
+    def __init__(self, sources: list[Source], tokenizer: RankTokenizer, order: CellOrder) -> None:
         super().__init__()
-        self.sources, self.tokenizer, self.order, self.decoder_tokens = sources, tokenizer, order, decoder_tokens
+        self.sources, self.tokenizer, self.order = sources, tokenizer, order
         self.epoch = self.first_batch = 0
 
     def __len__(self) -> int:
@@ -114,20 +106,16 @@ class CellStream(IterableDataset):
         counts = to_token_space(values, source.token_ids, len(self.tokenizer.factors))
         ranked = self.tokenizer(counts)
         numbers = np.concatenate([source.first_cell + first + np.arange(size) for _, first, size in runs])
-        per_cell: dict[str, npt.NDArray[np.generic]] = {"cell": numbers}
-        if self.decoder_tokens is not None:
-            per_cell["expression"] = values_of(counts, self.decoder_tokens)
-            per_cell["total"] = np.asarray(counts.sum(axis=1), dtype=np.float32)
-        return _Cells(ranked.tokens, ranked.cu_seqlens, per_cell)
+        return _Cells(ranked.tokens, ranked.cu_seqlens, numbers)
 
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """Ranked cells end to end, and what else belongs to each."""
+    """Ranked cells end to end, and their numbers among those of all files."""
 
     tokens: npt.NDArray[np.int32]
     cu_seqlens: npt.NDArray[np.int64]
-    per_cell: dict[str, npt.NDArray[np.generic]]
+    numbers: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.cu_seqlens) - 1
@@ -137,16 +125,16 @@ class _Cells:
         cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
         moved = np.repeat(self.cu_seqlens[:-1][rows] - cu_seqlens[:-1], lengths)
         tokens = self.tokens[moved + np.arange(len(moved))]
-        return _Cells(tokens, cu_seqlens, {name: values[rows] for name, values in self.per_cell.items()})
+        return _Cells(tokens, cu_seqlens, self.numbers[rows])
 
     def batch(self) -> CellBatch:
         """As tensors."""
-        return to_tensors({"tokens": self.tokens, "cu_seqlens": self.cu_seqlens, **self.per_cell})
+        return to_tensors({"tokens": self.tokens, "cu_seqlens": self.cu_seqlens, "cell": self.numbers})
 
     @classmethod
     def joined(cls, parts: list[_Cells]) -> _Cells:
         """Cells of all parts, one after the other."""
         ends = np.cumsum([0, *(len(part.tokens) for part in parts)])
         bounds = [part.cu_seqlens[1:] + end for part, end in zip(parts, ends, strict=False)]
-        per_cell = {name: np.concatenate([part.per_cell[name] for part in parts]) for name in parts[0].per_cell}
-        return cls(np.concatenate([part.tokens for part in parts]), np.concatenate([[0], *bounds]), per_cell)
+        tokens, numbers = (np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens", "numbers"))
+        return cls(tokens, np.concatenate([[0], *bounds]), numbers)

@@ -71,7 +71,8 @@ class CellStreamModule(pl.LightningDataModule):
         factors = np.concatenate([np.full(Vocabulary.FIRST_GENE, np.nan), found.medians])
         self._tokenizer = RankTokenizer(factors, max_tokens=max_tokens)
         self._stream: CellStream | None = None
-        self._position = {"epoch": 0, "first_batch": 0}
+        # of a checkpoint, for the next training only
+        self._position: dict[str, int] | None = None
 
     @property
     def n_obs(self) -> int:
@@ -81,7 +82,11 @@ class CellStreamModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[CellBatch]:
         """Batches of the next epoch, in a new order each time."""
         self._stream = self._stream_of(self._training)
-        self._stream.epoch, self._stream.first_batch = self._position["epoch"], self._position["first_batch"]
+        if self._position is not None:
+            self._stream.epoch, self._stream.first_batch = self._position["epoch"], self._position["first_batch"]
+        elif self.trainer is not None:
+            self._stream.epoch = self.trainer.current_epoch
+        self._position = None
         return DataLoader(self._stream, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[CellBatch] | list[Any]:
@@ -93,7 +98,7 @@ class CellStreamModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, int]:
         """Epoch and batch that come next."""
         if self.trainer is None:
-            return dict(self._position)
+            return self._position or {"epoch": 0, "first_batch": 0}
         # completed is counted after the callbacks of a batch, which may write the checkpoint
         batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         progress = int(batches.processed)
@@ -117,7 +122,7 @@ class _Repeated(CellStream):
     """The same epoch each time."""
 
     def __init__(self, stream: CellStream) -> None:
-        super().__init__(stream.sources, stream.tokenizer, stream.order, stream.decoder_tokens)
+        super().__init__(stream.sources, stream.tokenizer, stream.order)
 
     def __iter__(self) -> Any:
         self.epoch = 0

@@ -16,6 +16,7 @@ from scgenemamba.tokens import (
     Vocabulary,
     check_values,
     counts_from,
+    gene_names,
     infer_scale,
     map_genes,
     to_token_space,
@@ -25,7 +26,6 @@ from ._cells import Source
 from ._files import CellFile
 
 if TYPE_CHECKING:
-    import pandas as pd
     import scipy.sparse as sp
 
 _CELLS_PER_CHUNK = 4_096
@@ -139,12 +139,11 @@ def _of_expressed_genes(found: Survey) -> Survey:
 
 
 def _gene_names(file: CellFile, gene_key: str | None) -> npt.NDArray[np.object_]:
-    var: pd.DataFrame = file.var
-    if gene_key is not None and gene_key not in var:
-        msg = f"Column {gene_key!r} (gene_key) not found in var of {file.path}; it has {list(var.columns)}."
-        raise ValueError(msg)
-    column = var.index if gene_key is None else var[gene_key]
-    return column.astype(str).to_numpy(dtype=object)
+    try:
+        return gene_names(file.var, gene_key)
+    except ValueError as error:
+        msg = f"{file.path}: {error}"
+        raise ValueError(msg) from error
 
 
 def _scale_of(file: CellFile) -> Scale:
