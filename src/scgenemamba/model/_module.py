@@ -143,6 +143,12 @@ class GeneMambaModule(BaseModuleClass):
             raise ValueError(msg)
         return {kind.key: kind(head(), weight=weight / len(kinds)) for kind in kinds}
 
+    @property
+    def flops_per_token(self) -> float:
+        """Floating point operations of a forward pass for a token: layers, and the head on the tokens that it predicts."""
+        predicted = sum(o.predicted_share for o in self.objectives.values() if hasattr(o, "predicted_share"))
+        return self.config.flops_per_token + 2.0 * predicted * self.config.d_model * self.config.n_tokens
+
     def truncate(self, batch: CellBatch) -> CellBatch:
         """Cut each cell to the tokens that the model reads."""
         tokens, cu_seqlens = truncate(batch["tokens"], batch["cu_seqlens"], self.config.max_tokens)

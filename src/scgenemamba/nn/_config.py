@@ -119,6 +119,16 @@ class GeneMambaConfig:
         """Whether ``[CLS]``, the last row of the embedding table, is put before each cell."""
         return "cls" in self.pooling
 
+    @property
+    def flops_per_token(self) -> float:
+        """Floating point operations that the layers need for a token, forward, both directions; a multiplication and an addition are two."""
+        projections = self.d_model * (2 * self.d_inner + 2 * self.d_state + self.n_heads) + self.d_inner * self.d_model
+        convolution = self.d_conv * (self.d_inner + 2 * self.d_state)
+        # the state's decay and update, and reading it
+        scan = 3 * self.d_state * self.d_inner
+        directions = 1 if self.fusion == "alternate" else 2
+        return 2.0 * self.n_layers * (projections + directions * (convolution + scan))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON can hold them."""
         return {**asdict(self), "pooling": list(self.pooling)}

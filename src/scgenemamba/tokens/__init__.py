@@ -1,7 +1,8 @@
 """From expression matrices to rank tokens: vocabulary, factors, value scale, tokenizer."""
 
+from ._cell_prints import CellPrints, print_cells
 from ._collate import CellBatch, to_tensors
-from ._expression import Scale, check_values, counts_from, infer_scale
+from ._expression import Scale, cells_of_another_scale, check_values, counts_from, infer_scale
 from ._factors import read_factors
 from ._gene_map import GeneMap, map_genes
 from ._gene_names import gene_names, name_some
@@ -19,6 +20,7 @@ from ._vocabulary import Vocabulary, to_token_space, values_of
 
 __all__ = [
     "CellBatch",
+    "CellPrints",
     "GeneMap",
     "GeneReport",
     "GeneSets",
@@ -28,6 +30,7 @@ __all__ = [
     "Scale",
     "Vocabulary",
     "canonical_identifiers",
+    "cells_of_another_scale",
     "check_coverage",
     "check_values",
     "counts_from",
@@ -40,6 +43,7 @@ __all__ = [
     "official_downstream",
     "pairs_of_coexpression",
     "pairs_of_sets",
+    "print_cells",
     "read_factors",
     "read_gene_sets",
     "read_tokenizer_json",

@@ -120,6 +120,20 @@ def counts_from(matrix: sp.csr_matrix, scale: Scale) -> sp.csr_matrix:
     return linear
 
 
+def cells_of_another_scale(matrix: sp.csr_matrix, scale: Scale) -> npt.NDArray[np.int64]:
+    """Rows of cells that cannot be on a scale: fractions among counts, and counts among logarithms.
+
+    Linear values are the same to a rank encoding whether they are counts or not.
+    """
+    if scale.kind == "linear":
+        return np.empty(0, dtype=np.int64)
+    filled = np.flatnonzero(np.diff(matrix.indptr))
+    whole = (
+        np.logical_and.reduceat(matrix.data == np.round(matrix.data), matrix.indptr[filled]) if len(filled) else filled
+    )
+    return filled[~whole if scale.kind == "counts" else whole]
+
+
 def _linear(matrix: sp.csr_matrix, scale: Scale) -> sp.csr_matrix:
     data = matrix.data
     if scale.base is not None:

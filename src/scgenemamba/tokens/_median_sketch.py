@@ -60,6 +60,11 @@ class MedianSketch:
         self._histogram.fill(counts.indices, counts.data * np.repeat(scale, np.diff(counts.indptr)))
         self.n_cells += counts.shape[0]
 
+    def add(self, other: MedianSketch) -> None:
+        """Add the cells of another sketch of the same genes."""
+        self._histogram += other._histogram
+        self.n_cells += other.n_cells
+
     def medians(self) -> npt.NDArray[np.float64]:
         """Medians, float64 ``(n_tokens,)``; NaN for genes that no cell expresses."""
         found = self._histogram.view(flow=True)

@@ -3,21 +3,40 @@
 from ._alignment import BatchAlignment
 from ._annotation import TARGET_SUM, Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
 from ._cell_type import CellType
+from ._checkpoints import AtomicCheckpointIO, SaveOnSigterm, newest_checkpoint
 from ._counts import CountsGivenBatch
 from ._masked_genes import MaskedGenes
+from ._monitor import TrainingMonitor
 from ._next_token import LeakyNextToken, NextToken, PreviousToken
 from ._objective import Objective
 from ._pathway import PathwayContrast
-from ._plan import GeneMambaTrainingPlan
+from ._plan import VALIDATION_EPOCH, GeneMambaTrainingPlan
 from ._prior import MixturePrior
 from ._progress import TrainingDuration, announce_duration
 from ._random import CellRandom
+from ._rank_baselines import RankBaselines
 from ._read_ahead import read_ahead
-from ._stream import Blocks, CellFile, CellOrder, CellStream, CellStreamModule, Mixed, Source, Survey, survey
+from ._stop_at_non_finite import StopAtNonFinite
+from ._stream import (
+    Blocks,
+    CellFile,
+    CellOrder,
+    CellStream,
+    CellStreamModule,
+    Mixed,
+    Source,
+    Survey,
+    kept_survey,
+    load_survey,
+    save_survey,
+    survey,
+)
 
 __all__ = [
     "TARGET_SUM",
+    "VALIDATION_EPOCH",
     "Annotator",
+    "AtomicCheckpointIO",
     "BatchAlignment",
     "Blocks",
     "CellFeatures",
@@ -37,13 +56,21 @@ __all__ = [
     "Objective",
     "PathwayContrast",
     "PreviousToken",
+    "RankBaselines",
+    "SaveOnSigterm",
     "Source",
+    "StopAtNonFinite",
     "Survey",
     "TrainingDuration",
+    "TrainingMonitor",
     "announce_duration",
     "choose_labelled",
     "fit_annotator",
+    "kept_survey",
+    "load_survey",
+    "newest_checkpoint",
     "read_ahead",
+    "save_survey",
     "survey",
     "unlabelled_batches",
 ]

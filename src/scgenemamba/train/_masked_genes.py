@@ -41,6 +41,11 @@ class MaskedGenes(Objective):
         self.mask_rate = mask_rate
         self.weight = weight
 
+    @property
+    def predicted_share(self) -> float:
+        """Share of the tokens that are predicted."""
+        return self.mask_rate
+
     def prepare(self, batch: CellBatch, random: CellRandom) -> torch.Tensor:
         """Hide each token with the given probability."""
         lengths = batch["cu_seqlens"].diff()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from scgenemamba.tokens import CellBatch
 
 
+#: Epoch of the random numbers of validation.
+VALIDATION_EPOCH = -1
 _ENCODER = "network.encoder."
 
 
@@ -114,17 +116,21 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         self._log_losses(named, attached, batch, "train")
         return torch.stack(list(named.values())).sum()
 
-    def validation_step(self, batch: CellBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: CellBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Losses of held-out cells, with the same masks in every epoch."""
-        named, attached = self.losses(batch, CellRandom(self.seed, -1))
-        self._log_losses(named, attached, batch, "validation")
+        named, attached = self.losses(batch, CellRandom(self.seed, VALIDATION_EPOCH))
+        names = getattr(self.trainer.datamodule, "validation_names", [""])
+        self._log_losses(named, attached, batch, "validation", names[dataloader_idx])
 
-    def _log_losses(self, named: dict[str, torch.Tensor], attached: torch.Tensor, batch: CellBatch, stage: str) -> None:
+    def _log_losses(
+        self, named: dict[str, torch.Tensor], attached: torch.Tensor, batch: CellBatch, stage: str, of: str = ""
+    ) -> None:
         options: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(batch["cu_seqlens"]) - 1}
-        options["sync_dist"] = self.trainer.world_size > 1
-        self.log(f"{stage}_loss", attached, prog_bar=True, **options)
+        options |= {"sync_dist": self.trainer.world_size > 1, "add_dataloader_idx": False}
+        suffix = f"_{of}" if of else ""
+        self.log(f"{stage}_loss{suffix}", attached, prog_bar=True, **options)
         for name, value in named.items():
-            self.log(f"{name}_{stage}", value, **options)
+            self.log(f"{name}_{stage}{suffix}", value, **options)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with linear warm-up and cosine decay, stepped every batch."""

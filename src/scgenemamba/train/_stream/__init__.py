@@ -5,5 +5,19 @@ from ._datamodule import CellStreamModule
 from ._files import CellFile
 from ._order import Blocks, CellOrder, Mixed
 from ._survey import Survey, survey
+from ._survey_file import kept_survey, load_survey, save_survey
 
-__all__ = ["Blocks", "CellFile", "CellOrder", "CellStream", "CellStreamModule", "Mixed", "Source", "Survey", "survey"]
+__all__ = [
+    "Blocks",
+    "CellFile",
+    "CellOrder",
+    "CellStream",
+    "CellStreamModule",
+    "Mixed",
+    "Source",
+    "Survey",
+    "kept_survey",
+    "load_survey",
+    "save_survey",
+    "survey",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 from scgenemamba.tokens import RankTokenizer, Vocabulary
 
 from ._cells import CellStream
-from ._order import Blocks, CellOrder
+from ._order import BLOCK_SIZE, Blocks, CellOrder
 
 if TYPE_CHECKING:
     from scgenemamba.tokens import CellBatch
@@ -29,6 +30,8 @@ class CellStreamModule(pl.LightningDataModule):
     ----------
     found
         What the files hold, see :func:`survey`.
+    validation
+        Other files whose cells are for the validation only, by name, with the genes of ``found``.
     batch_size
         Cells of a step of each process.
     held_out
@@ -42,6 +45,8 @@ class CellStreamModule(pl.LightningDataModule):
     ----------
     n_obs
         Cells that are trained on.
+    validation_names
+        Of the sets of cells that :meth:`val_dataloader` gives: ``""`` for the held-out cells, then those of ``validation``.
     registry
         What a model of the cells is made from, ``GeneMambaModel(registry=)``; set by
         :meth:`GeneMambaModel.setup_files <scgenemamba.GeneMambaModel.setup_files>`.
@@ -52,6 +57,7 @@ class CellStreamModule(pl.LightningDataModule):
     def __init__(
         self,
         found: Survey,
+        validation: Mapping[str, Survey] | None = None,
         *,
         batch_size: int = 128,
         held_out: float = 0.01,
@@ -66,6 +72,7 @@ class CellStreamModule(pl.LightningDataModule):
             raise ValueError(msg)
         super().__init__()
         self.found, self.batch_size, self.seed = found, batch_size, seed
+        self.validation = dict(validation or {})
         blocks = Blocks.of_files([source.file.n_cells for source in found.sources])
         self._training, self._held_out = blocks.split(held_out, seed)
         factors = np.concatenate([np.full(Vocabulary.FIRST_GENE, np.nan), found.medians])
@@ -89,11 +96,21 @@ class CellStreamModule(pl.LightningDataModule):
         self._position = None
         return DataLoader(self._stream, batch_size=None)
 
-    def val_dataloader(self) -> DataLoader[CellBatch] | list[Any]:
-        """Held-out cells, the same in every epoch."""
-        if not len(self._held_out):
-            return []
-        return DataLoader(_Repeated(self._stream_of(self._held_out)), batch_size=None)
+    def val_dataloader(self) -> list[DataLoader[CellBatch]]:
+        """Held-out cells, and those of each further set; the same in every epoch."""
+        return [DataLoader(_Repeated(stream), batch_size=None) for stream in self._validation_streams()]
+
+    @property
+    def validation_names(self) -> list[str]:
+        """Names of the sets that :meth:`val_dataloader` gives."""
+        return [*([""] if len(self._held_out) else []), *self.validation]
+
+    def sample(self, n_cells: int) -> Iterator[CellBatch]:
+        """Batches of cells that are trained on, about so many, whatever the epoch and the process."""
+        n_blocks = -(-n_cells // BLOCK_SIZE)
+        chosen = np.random.default_rng(self.seed).permutation(len(self._training))[:n_blocks]
+        blocks = self._training[np.sort(chosen)]
+        yield from CellStream(self.found.sources, self._tokenizer, CellOrder(blocks, self.batch_size, self.seed))
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and batch that come next."""
@@ -112,10 +129,20 @@ class CellStreamModule(pl.LightningDataModule):
         """Go on where a checkpoint was written."""
         self._position = {"epoch": int(state_dict["epoch"]), "first_batch": int(state_dict["first_batch"])}
 
-    def _stream_of(self, blocks: Blocks) -> CellStream:
+    def _validation_streams(self) -> Iterator[CellStream]:
+        if len(self._held_out):
+            yield self._stream_of(self._held_out, all_see_few=True)
+        for found in self.validation.values():
+            blocks = Blocks.of_files([source.file.n_cells for source in found.sources])
+            yield self._stream_of(blocks, found, all_see_few=True)
+
+    def _stream_of(self, blocks: Blocks, found: Survey | None = None, *, all_see_few: bool = False) -> CellStream:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        if all_see_few and len(blocks) < world_size:
+            # too few to share out: the mean over processes stays what it is
+            rank, world_size = 0, 1
         order = CellOrder(blocks, self.batch_size, self.seed, rank, world_size)
-        return CellStream(self.found.sources, self._tokenizer, order)
+        return CellStream((found or self.found).sources, self._tokenizer, order)
 
 
 class _Repeated(CellStream):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from scgenemamba.tokens import (
+    CellPrints,
     MedianSketch,
     Scale,
     Vocabulary,
+    cells_of_another_scale,
     check_values,
     counts_from,
     gene_names,
     infer_scale,
     map_genes,
+    print_cells,
     to_token_space,
 )
 
@@ -27,6 +30,8 @@ from ._files import CellFile
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+
+_T = TypeVar("_T")
 
 _CELLS_PER_CHUNK = 4_096
 _CELLS_FOR_SCALE = 512
@@ -46,12 +51,18 @@ class Survey:
         Rank factors of its genes, float64 ``(n_genes,)``.
     empty
         Cells without any gene of the vocabulary, by file.
+    repeated
+        Cells that are the same as one before them, gene for gene and value for value, by file.
+    skipped
+        Files that could not be used, and why.
     """
 
     sources: list[Source]
     vocabulary: Vocabulary
     medians: npt.NDArray[np.float64]
-    empty: dict[str, int]
+    empty: dict[str, int] = field(default_factory=dict)
+    repeated: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def n_cells(self) -> int:
@@ -66,6 +77,7 @@ def survey(
     gene_key: str | None = None,
     vocabulary: Vocabulary | None = None,
     medians: npt.NDArray[np.float64] | None = None,
+    skip_corrupt: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
     """Read all cells once, a few thousand at a time.
@@ -80,6 +92,8 @@ def survey(
         Column of ``var`` that holds the gene names, ``None`` for its index.
     vocabulary, medians
         Those of a pretrained model, ``None`` for those of the files.
+    skip_corrupt
+        Leave out files that cannot be used, and say which, instead of raising.
     progress
         Told how many of how many cells are read.
 
@@ -88,40 +102,95 @@ def survey(
     FileNotFoundError, ValueError
         Naming the file, and the cell and gene, of what cannot be used: before the pass where it can be seen there.
     """
-    files = [CellFile(path, layer) for path in paths]
-    if not files:
+    if not paths:
         msg = "There are no files to read."
         raise ValueError(msg)
-    names = [_gene_names(file, gene_key) for file in files]
-    scales = [_scale_of(file) for file in files]
+    usable = _Usable(skip_corrupt)
+    looked_at = [found for path in paths if (found := usable(path, lambda p=path: _look_at(p, layer, gene_key)))]
     given = vocabulary
-    vocabulary = given or Vocabulary.from_names(np.concatenate(names))
-    starts = np.cumsum([0, *(file.n_cells for file in files)])
-    sources = [
-        Source(file, map_genes(own, vocabulary).token_ids, scale, int(start))
-        for file, own, scale, start in zip(files, names, scales, starts, strict=False)
-    ]
-    for source in sources:
-        if not (source.token_ids >= 0).any():
-            msg = f"{source.file.path} has no gene of the vocabulary: is it of the same species?"
-            raise ValueError(msg)
-    sketch, empty = MedianSketch(vocabulary.n_tokens), {}
-    for source in sources:
-        n_empty = 0
-        for first in range(0, source.file.n_cells, _CELLS_PER_CHUNK):
-            chunk = source.file.read(first, _CELLS_PER_CHUNK)
-            _check(source, chunk, first)
-            counts = to_token_space(counts_from(chunk, source.scale), source.token_ids, vocabulary.n_tokens)
-            sketch.update(counts)
-            n_empty += int((np.diff(counts.indptr) == 0).sum())
-            if progress is not None:
-                progress(sketch.n_cells, int(starts[-1]))
+    vocabulary = given or Vocabulary.from_names(np.concatenate([[], *(names for _, names, _ in looked_at)]))
+    n_cells = sum(file.n_cells for file, _, _ in looked_at)
+    sketch, prints = MedianSketch(vocabulary.n_tokens), CellPrints()
+    sources: list[Source] = []
+    empty: dict[str, int] = {}
+    repeated: dict[str, int] = {}
+    for file, names, scale in looked_at:
+        source = Source(file, map_genes(names, vocabulary).token_ids, scale, sum(s.file.n_cells for s in sources))
+        of_file = usable(
+            file.path, lambda s=source: _read_all(s, vocabulary.n_tokens, sketch.n_cells, n_cells, progress)
+        )
+        if of_file is None:
+            continue
+        own_sketch, own_prints, n_empty = of_file
+        sketch.add(own_sketch)
+        sources.append(source)
         if n_empty:
-            empty[str(source.file.path)] = n_empty
+            empty[str(file.path)] = n_empty
+        if n_repeated := prints.add(own_prints):
+            repeated[str(file.path)] = n_repeated
+    if not sources:
+        msg = f"None of the {len(paths)} files can be used: {usable.skipped}."
+        raise ValueError(msg)
     found = sketch.medians()[Vocabulary.FIRST_GENE :]
-    if given is None:
-        return _of_expressed_genes(Survey(sources, vocabulary, found, empty))
-    return Survey(sources, vocabulary, found if medians is None else medians, empty)
+    seen = Survey(sources, vocabulary, found if medians is None else medians, empty, repeated, usable.skipped)
+    return seen if given is not None else _of_expressed_genes(seen)
+
+
+class _Usable:
+    """Calls what reads a file; where that was asked for, keeps why a file cannot be read instead of raising."""
+
+    def __init__(self, skip_corrupt: bool) -> None:
+        self._skip_corrupt = skip_corrupt
+        self.skipped: dict[str, str] = {}
+
+    def __call__(self, path: str | Path, read: Callable[[], _T]) -> _T | None:
+        try:
+            try:
+                return read()
+            except (OSError, RuntimeError, KeyError) as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                # of a reading library, which does not know the name
+                msg = f"{path} cannot be read: {error}"
+                raise ValueError(msg) from error
+        except ValueError as error:
+            if not self._skip_corrupt:
+                raise
+            self.skipped[str(path)] = str(error)
+            return None
+
+
+def _look_at(
+    path: str | Path, layer: str | None, gene_key: str | None
+) -> tuple[CellFile, npt.NDArray[np.object_], Scale]:
+    file = CellFile(path, layer)
+    try:
+        names = gene_names(file.var, gene_key)
+    except ValueError as error:
+        msg = f"{file.path}: {error}"
+        raise ValueError(msg) from error
+    return file, names, _scale_of(file)
+
+
+def _read_all(
+    source: Source, n_tokens: int, n_before: int, n_cells: int, progress: Callable[[int, int], None] | None
+) -> tuple[MedianSketch, npt.NDArray[np.uint64], int]:
+    """Medians of one file, prints of its cells, and how many express nothing."""
+    if not (source.token_ids >= 0).any():
+        msg = f"{source.file.path} has no gene of the vocabulary: is it of the same species?"
+        raise ValueError(msg)
+    sketch, n_empty, prints = MedianSketch(n_tokens), 0, []
+    for first in range(0, source.file.n_cells, _CELLS_PER_CHUNK):
+        chunk = source.file.read(first, _CELLS_PER_CHUNK)
+        chunk.eliminate_zeros()
+        _check(source, chunk, first)
+        counts = to_token_space(counts_from(chunk, source.scale), source.token_ids, n_tokens)
+        sketch.update(counts)
+        prints.append(print_cells(counts))
+        n_empty += int((np.diff(counts.indptr) == 0).sum())
+        if progress is not None:
+            progress(n_before + sketch.n_cells, n_cells)
+    return sketch, np.concatenate(prints), n_empty
 
 
 def _of_expressed_genes(found: Survey) -> Survey:
@@ -135,15 +204,8 @@ def _of_expressed_genes(found: Survey) -> Survey:
         replace(source, token_ids=np.where(source.token_ids < 0, -1, new_id[source.token_ids]))
         for source in found.sources
     ]
-    return Survey(sources, Vocabulary(found.vocabulary.genes[expressed]), found.medians[expressed], found.empty)
-
-
-def _gene_names(file: CellFile, gene_key: str | None) -> npt.NDArray[np.object_]:
-    try:
-        return gene_names(file.var, gene_key)
-    except ValueError as error:
-        msg = f"{file.path}: {error}"
-        raise ValueError(msg) from error
+    vocabulary = Vocabulary(found.vocabulary.genes[expressed])
+    return replace(found, sources=sources, vocabulary=vocabulary, medians=found.medians[expressed])
 
 
 def _scale_of(file: CellFile) -> Scale:
@@ -159,10 +221,18 @@ def _scale_of(file: CellFile) -> Scale:
 
 
 def _check(source: Source, chunk: sp.csr_matrix, first: int) -> None:
+    file = source.file
     bad = check_values(chunk)
-    if bad is None:
-        return
-    row, column, value = bad
-    cell, gene = source.file.cell_names(np.array([first + row]))[0], source.file.var.index[column]
-    msg = f"{source.file.path}: the value of gene {gene!r} in cell {cell!r} is {value:g}; expression is finite and not negative."
-    raise ValueError(msg)
+    if bad is not None:
+        row, column, value = bad
+        cell, gene = file.cell_names(np.array([first + row]))[0], file.var.index[column]
+        msg = f"{file.path}: the value of gene {gene!r} in cell {cell!r} is {value:g}; expression is finite and not negative."
+        raise ValueError(msg)
+    odd = cells_of_another_scale(chunk, source.scale)
+    if len(odd):
+        cell = file.cell_names(first + odd[:1])[0]
+        msg = (
+            f"{file.path} mixes scales: most cells hold {source.scale}, cell {cell!r} does not. Name a layer that holds counts "
+            "for all cells, or write the cells to a file for each scale."
+        )
+        raise ValueError(msg)
