@@ -64,6 +64,19 @@ def partly_frozen(
 
 
 @contextmanager
+def frozen_if(unreached: bool, module: nn.Module) -> Iterator[None]:
+    """Context in which a part that no loss reaches is not trained: several processes would wait for its gradients."""
+    trained = [p for p in module.parameters() if unreached and p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
 def _adapted(encoder: BiMambaEncoder, peft_config: Any) -> Iterator[None]:
     try:
         from peft import inject_adapter_in_model

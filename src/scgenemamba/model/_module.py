@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from scvi.module.base import BaseModuleClass
@@ -146,7 +146,7 @@ class GeneMambaModule(BaseModuleClass):
     @property
     def flops_per_token(self) -> float:
         """Floating point operations of a forward pass for a token: layers, and the head on the tokens that it predicts."""
-        predicted = sum(o.predicted_share for o in self.objectives.values() if hasattr(o, "predicted_share"))
+        predicted = sum(float(cast("Objective", o).predicted_share) for o in self.objectives.values())
         return self.config.flops_per_token + 2.0 * predicted * self.config.d_model * self.config.n_tokens
 
     def truncate(self, batch: CellBatch) -> CellBatch:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
+from lightning.pytorch.callbacks import ModelCheckpoint
 from scvi import settings
 from scvi.model._utils import parse_device_args
 from scvi.model.base import UnsupervisedTrainingMixin
-from scvi.train import TrainRunner, merge_kwargs
+from scvi.train import SaveCheckpoint, TrainRunner, merge_kwargs
 from scvi.utils._docstrings import devices_dsp
 
 from scgenemamba._logging import logger
 from scgenemamba.tokens import name_some
 from scgenemamba.train import TrainingDuration
 
-from ._constants import BATCH_KEY, LANGUAGE
-from ._fine_tuning import partly_frozen
+from ._constants import BATCH_KEY, LANGUAGE, MAX_CELLS_FOR_ESTIMATES
+from ._fine_tuning import frozen_if, partly_frozen
 from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
-from ._pathway import pathway_contrast
+from ._pathway import COEXPRESSION, pathway_contrast
+from ._registration import cells_in_token_space
 from ._source import spread
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import scipy.sparse as sp
 
     from scgenemamba.tokens import GeneSets, Vocabulary
     from scgenemamba.train import Objective
@@ -54,15 +59,20 @@ History = dict[str, dict[str, list[float]]]
 
 
 class PlainHistoryRunner(TrainRunner):
-    """TrainRunner that says how long training takes, and keeps the history as lists.
+    """TrainRunner that says how long training takes, takes Lightning's checkpoints, and keeps the history as lists.
 
     DataFrames pickled with one pandas do not load with another, lists do.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        callbacks = kwargs.pop("callbacks", [])
+        checkpoints = [c for c in callbacks if isinstance(c, ModelCheckpoint) and not isinstance(c, SaveCheckpoint)]
+        if checkpoints:
+            # scvi-tools would add one of its own
+            kwargs["enable_checkpointing"] = False
+        super().__init__(*args, callbacks=[c for c in callbacks if c not in checkpoints], **kwargs)
         # beside the user's callbacks, wherever they were given
-        self.trainer.callbacks.append(TrainingDuration())
+        self.trainer.callbacks += [TrainingDuration(), *checkpoints]
 
     def _update_history(self) -> None:
         if isinstance(self.model.history_, dict):
@@ -93,6 +103,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     # supplied by the model
     module: Any
     adata: Any
+    registry_: dict[str, Any]
     vocabulary: Vocabulary
     history_: Any
     likelihood_: str
@@ -151,7 +162,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         gene_sets, pathway_weight
             Files of gene sets (GMT, as of Reactome), or a mapping from names to genes, whose genes are to get states that
             are alike, and the weight of that loss, see :class:`~scgenemamba.train.PathwayContrast`. Needs
-            ``scgenemamba[interpret]`` for files.
+            ``scgenemamba[interpret]`` for files. ``"coexpression"`` takes genes that are expressed together in the data.
         n_frozen_layers
             Layers of the encoder, from the input on, that keep their weights, and with any the embeddings; ``"all"``
             trains the heads alone.
@@ -198,10 +209,12 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             raise ValueError(msg)
         given = merge_kwargs(plan_config, plan_kwargs, name="plan")
         plan_kwargs = {"seed": int(settings.seed or 0), **self._plan_defaults, **given}
-        encoder, objectives = self.module.network.encoder, self.module.objectives
+        network, objectives = self.module.network, self.module.objectives
+        n_tokens, sample = self.module.config.n_tokens, partial(self._sample, datamodule)
         with (
-            pathway_contrast(objectives, self.vocabulary, self.module.config.n_tokens, gene_sets, pathway_weight),
-            partly_frozen(encoder, n_frozen_layers, peft_config),
+            frozen_if(set(objectives) <= set(LANGUAGE), network.latent),
+            pathway_contrast(objectives, self.vocabulary, n_tokens, gene_sets, pathway_weight, sample),
+            partly_frozen(network.encoder, n_frozen_layers, peft_config),
             out_of_memory_advice(f"Training with batch_size={batch_size}", SMALLER_TRAINING),
         ):
             self._announce_objectives()
@@ -230,6 +243,15 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     def history(self) -> dict[str, pd.DataFrame] | None:
         """Training history: a DataFrame per metric, indexed by epoch."""
         return None if self.history_ is None else to_frames(self.history_)
+
+    def _sample(self, datamodule: Any) -> sp.csr_matrix:
+        """Cells of the training in token space."""
+        if datamodule is None:
+            return cells_in_token_space(self.adata, self.registry_)
+        if not hasattr(datamodule, "expression"):
+            msg = f"gene_sets={COEXPRESSION!r} needs expression values, and the datamodule gives tokens only: give gene sets."
+            raise ValueError(msg)
+        return datamodule.expression(MAX_CELLS_FOR_ESTIMATES)
 
     def _check_decoder_inputs(self) -> None:
         obs = self.adata.obs

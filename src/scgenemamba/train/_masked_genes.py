@@ -38,13 +38,8 @@ class MaskedGenes(Objective):
     def __init__(self, head: TokenHead, *, mask_rate: float = 0.15, weight: float = 1.0) -> None:
         super().__init__()
         self.head = head
-        self.mask_rate = mask_rate
+        self.mask_rate = self.predicted_share = mask_rate
         self.weight = weight
-
-    @property
-    def predicted_share(self) -> float:
-        """Share of the tokens that are predicted."""
-        return self.mask_rate
 
     def prepare(self, batch: CellBatch, random: CellRandom) -> torch.Tensor:
         """Hide each token with the given probability."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -24,14 +24,21 @@ class TrainingMonitor(pl.Callback):
 
     Parameters
     ----------
+    every_n_steps
+        How often is logged.
     loggers
         Written to beside those of the trainer.
     clock
         Seconds that have passed.
     """
 
-    def __init__(self, loggers: tuple[Logger, ...] = (), clock: Callable[[], float] = time.perf_counter) -> None:
-        self._loggers, self._clock = loggers, clock
+    def __init__(
+        self,
+        every_n_steps: int = 50,
+        loggers: Sequence[Logger] = (),
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.every_n_steps, self._loggers, self._clock = every_n_steps, loggers, clock
         self.tokens_seen = 0
         self._window = _Window()
         self._ended = 0.0
@@ -66,13 +73,13 @@ class TrainingMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count, and log once in a while."""
-        window, most = self._window, pl_module.module.config.max_tokens
+        window, most = self._window, _module(pl_module).config.max_tokens
         window.cells += len(batch["cu_seqlens"]) - 1
         # on the device: to ask for the number would wait for it
         window.tokens = window.tokens + batch["cu_seqlens"].diff().clamp(max=most).sum()
         window.loss, window.batches = window.loss + outputs["loss"].detach(), window.batches + 1
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        if stepped and trainer.global_step % trainer.log_every_n_steps == 0:
+        if stepped and trainer.global_step % self.every_n_steps == 0:
             self._log(trainer, pl_module)
         self._ended = self._clock()
 
@@ -93,7 +100,7 @@ class TrainingMonitor(pl.Callback):
         }
         peak = get_available_flops(plan.device, torch.bfloat16) if plan.device.type == "cuda" else None
         if peak:
-            flops = plan.module.flops_per_token * _FORWARD_PASSES
+            flops = _module(plan).flops_per_token * _FORWARD_PASSES
             metrics["mfu"] = metrics["tokens_per_s"] * flops / (peak * world)
         for one in trainer.loggers:
             one.log_metrics(dict(metrics), step=trainer.global_step)
@@ -103,6 +110,10 @@ class TrainingMonitor(pl.Callback):
     def _restart(self, trainer: pl.Trainer) -> None:
         self._window = _Window(began=self._clock())
         self._ended = self._window.began
+
+
+def _module(plan: Any) -> Any:
+    return plan.module
 
 
 class _Window:

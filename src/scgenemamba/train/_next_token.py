@@ -31,8 +31,7 @@ class NextToken(Objective):
     name: ClassVar[str] = "next gene"
     reads: ClassVar[Literal["clean", "corrupted", "ahead", "back"]] = "ahead"
     key: ClassVar[str] = "next_token"
-    #: Share of the tokens that are predicted.
-    predicted_share: ClassVar[float] = 1.0
+    predicted_share = 1.0
 
     def __init__(self, head: TokenHead, *, weight: float = 1.0) -> None:
         super().__init__()

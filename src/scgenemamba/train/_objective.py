@@ -26,12 +26,15 @@ class Objective(nn.Module, ABC):
         The encoding that the loss reads: of the cells as they are (``"clean"``), with the tokens hidden that some
         objective of the run hides (``"corrupted"``; without such an objective the same), or of the cells read in one
         direction only (``"ahead"``, ``"back"``).
+    predicted_share
+        Share of the tokens that are predicted out of the vocabulary.
     detached
         Whether the loss trains its own heads only and leaves the encoder alone; such losses are
         reported, but are not part of the loss that early stopping watches.
     """
 
     name: ClassVar[str]
+    predicted_share: float = 0.0
     reads: ClassVar[Literal["clean", "corrupted", "ahead", "back"]] = "corrupted"
     detached: bool = False
 

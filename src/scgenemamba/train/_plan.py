@@ -119,7 +119,7 @@ class GeneMambaTrainingPlan(pl.LightningModule):
     def validation_step(self, batch: CellBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Losses of held-out cells, with the same masks in every epoch."""
         named, attached = self.losses(batch, CellRandom(self.seed, VALIDATION_EPOCH))
-        names = getattr(self.trainer.datamodule, "validation_names", [""])
+        names = getattr(getattr(self.trainer, "datamodule", None), "validation_names", [""])
         self._log_losses(named, attached, batch, "validation", names[dataloader_idx])
 
     def _log_losses(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
+import scipy.sparse as sp
 from torch.utils.data import DataLoader
 
-from scgenemamba.tokens import RankTokenizer, Vocabulary
+from scgenemamba.tokens import RankTokenizer, Vocabulary, to_token_space
 
 from ._cells import CellStream
 from ._order import BLOCK_SIZE, Blocks, CellOrder
@@ -105,15 +106,35 @@ class CellStreamModule(pl.LightningDataModule):
         """Names of the sets that :meth:`val_dataloader` gives."""
         return [*([""] if len(self._held_out) else []), *self.validation]
 
-    def sample(self, n_cells: int) -> Iterator[CellBatch]:
-        """Batches of cells that are trained on, about so many, whatever the epoch and the process."""
+    def sample(self, n_cells: int) -> CellStream:
+        """Some cells that are trained on, about so many, whatever the epoch and the process."""
+        order = CellOrder(self._some_blocks(n_cells), self.batch_size, self.seed)
+        return CellStream(self.found.sources, self._tokenizer, order)
+
+    def expression(self, n_cells: int) -> sp.csr_matrix:
+        """Linear values of the same cells as of :meth:`sample`, in token space, CSR ``(n_cells, n_tokens)``."""
+        blocks, n_tokens = self._some_blocks(n_cells), len(self._tokenizer.factors)
+        parts = []
+        for file, first, size in zip(*(a.tolist() for a in (blocks.file, blocks.first, blocks.size)), strict=True):
+            source = self.found.sources[file]
+            parts.append(to_token_space(source.counts(first, size), source.token_ids, n_tokens))
+        return sp.vstack(parts, format="csr")
+
+    def _some_blocks(self, n_cells: int) -> Blocks:
         n_blocks = -(-n_cells // BLOCK_SIZE)
         chosen = np.random.default_rng(self.seed).permutation(len(self._training))[:n_blocks]
-        blocks = self._training[np.sort(chosen)]
-        yield from CellStream(self.found.sources, self._tokenizer, CellOrder(blocks, self.batch_size, self.seed))
+        return self._training[np.sort(chosen)]
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and batch that come next."""
+        """Epoch and batch that come next, and what that numbering depends on."""
+        return {**self._next(), **self._numbering()}
+
+    def _numbering(self) -> dict[str, int]:
+        world_size = 1 if self.trainer is None else self.trainer.world_size
+        numbering = {"world_size": world_size, "batch_size": self.batch_size, "seed": self.seed}
+        return {**numbering, "n_training_cells": self.n_obs}
+
+    def _next(self) -> dict[str, int]:
         if self.trainer is None:
             return self._position or {"epoch": 0, "first_batch": 0}
         # completed is counted after the callbacks of a batch, which may write the checkpoint
@@ -126,7 +147,17 @@ class CellStreamModule(pl.LightningDataModule):
         return {"epoch": epoch, "first_batch": progress}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on where a checkpoint was written."""
+        """Go on where a checkpoint was written.
+
+        Raises
+        ------
+        ValueError
+            If its cells were not shared out as they are now, so that some would be seen twice and others never.
+        """
+        for name, now in self._numbering().items():
+            if state_dict.get(name, now) != now:
+                msg = f"The checkpoint was written with {name}={state_dict[name]}, now it is {now}: go on with the same, or start anew."
+                raise ValueError(msg)
         self._position = {"epoch": int(state_dict["epoch"]), "first_batch": int(state_dict["first_batch"])}
 
     def _validation_streams(self) -> Iterator[CellStream]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -106,7 +107,7 @@ def survey(
         msg = "There are no files to read."
         raise ValueError(msg)
     usable = _Usable(skip_corrupt)
-    looked_at = [found for path in paths if (found := usable(path, lambda p=path: _look_at(p, layer, gene_key)))]
+    looked_at = [seen for path in paths if (seen := usable(path, partial(_look_at, path, layer, gene_key))) is not None]
     given = vocabulary
     vocabulary = given or Vocabulary.from_names(np.concatenate([[], *(names for _, names, _ in looked_at)]))
     n_cells = sum(file.n_cells for file, _, _ in looked_at)
@@ -116,9 +117,8 @@ def survey(
     repeated: dict[str, int] = {}
     for file, names, scale in looked_at:
         source = Source(file, map_genes(names, vocabulary).token_ids, scale, sum(s.file.n_cells for s in sources))
-        of_file = usable(
-            file.path, lambda s=source: _read_all(s, vocabulary.n_tokens, sketch.n_cells, n_cells, progress)
-        )
+        read = partial(_read_all, source, vocabulary.n_tokens, sketch.n_cells, n_cells, progress)
+        of_file = usable(file.path, read)
         if of_file is None:
             continue
         own_sketch, own_prints, n_empty = of_file
@@ -131,9 +131,10 @@ def survey(
     if not sources:
         msg = f"None of the {len(paths)} files can be used: {usable.skipped}."
         raise ValueError(msg)
-    found = sketch.medians()[Vocabulary.FIRST_GENE :]
-    seen = Survey(sources, vocabulary, found if medians is None else medians, empty, repeated, usable.skipped)
-    return seen if given is not None else _of_expressed_genes(seen)
+    if medians is None:
+        medians = sketch.medians()[Vocabulary.FIRST_GENE :]
+    found = Survey(sources, vocabulary, medians, empty, repeated, usable.skipped)
+    return found if given is not None else _of_expressed_genes(found)
 
 
 class _Usable:

@@ -35,7 +35,7 @@ def kept_survey(path: Path, paths: Sequence[str | Path], **options: Any) -> Surv
     """
     of = _fingerprint(paths, options)
     while (found := load_survey(path, of)) is None:
-        if rank_zero_only.rank:
+        if getattr(rank_zero_only, "rank", 0):
             time.sleep(1.0)
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def save_survey(found: Survey, path: Path, of: str) -> None:
         for source in found.sources
     ]
     told = {"empty": found.empty, "repeated": found.repeated, "skipped": found.skipped}
-    arrays = {f"token_ids_{i}": source.token_ids for i, source in enumerate(found.sources)}
+    arrays: dict[str, Any] = {f"token_ids_{i}": source.token_ids for i, source in enumerate(found.sources)}
     partial = path.with_suffix(f".{os.getpid()}.npz")
     genes = found.vocabulary.genes.astype(str)
     np.savez(
