@@ -5,12 +5,24 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import cli, metrics, model, nn, pl, tl, tokens, train
+    from . import cli, metrics, model, nn, pl, pretraining, tl, tokens, train
     from .model import GeneMambaModel
 
-__all__ = ["GeneMambaModel", "__version__", "cli", "metrics", "model", "nn", "pl", "tl", "tokens", "train"]
+__all__ = [
+    "GeneMambaModel",
+    "__version__",
+    "cli",
+    "metrics",
+    "model",
+    "nn",
+    "pl",
+    "pretraining",
+    "tl",
+    "tokens",
+    "train",
+]
 
-_SUBMODULES = frozenset({"cli", "metrics", "model", "nn", "pl", "tl", "tokens", "train"})
+_SUBMODULES = frozenset({"cli", "metrics", "model", "nn", "pl", "pretraining", "tl", "tokens", "train"})
 
 try:
     __version__ = version("scgenemamba")

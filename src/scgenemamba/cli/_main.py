@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``scgenemamba`` command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.command != "pretrain":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        if arguments.command == "pretrain":
+            from ._pretrain import run_pretrain
+
+            return run_pretrain(rest)
         arguments.run(arguments)
-    except (ValueError, KeyError, OSError, ImportError) as error:
+    except (ValueError, KeyError, OSError, ImportError, FloatingPointError) as error:
         # these carry a message for the user; anything else is a defect and keeps its traceback
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         sys.stderr.write(f"scgenemamba: {text}\n")
@@ -131,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_demo(commands)
     add_benchmark(commands, _benchmark)
+    # its arguments are those of the configuration, which are read elsewhere
+    commands.add_parser("pretrain", help="train a model on files that are streamed from disk", add_help=False)
     _add_apply(
         commands,
         "embed",

@@ -1,8 +1,10 @@
 """GeneMamba as a scvi-tools model."""
 
+from ._memory import available_bytes
 from ._model import GeneMambaModel
 from ._module import GeneMambaModule
 from ._presets import PRESETS
 from ._scale import linear_expression
+from ._training import default_epochs
 
-__all__ = ["PRESETS", "GeneMambaModel", "GeneMambaModule", "linear_expression"]
+__all__ = ["PRESETS", "GeneMambaModel", "GeneMambaModule", "available_bytes", "default_epochs", "linear_expression"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral
@@ -73,6 +74,13 @@ class PlainHistoryRunner(TrainRunner):
         super().__init__(*args, callbacks=[c for c in callbacks if c not in checkpoints], **kwargs)
         # beside the user's callbacks, wherever they were given
         self.trainer.callbacks += [TrainingDuration(), *checkpoints]
+
+    def __call__(self) -> None:
+        """Run training."""
+        with warnings.catch_warnings():
+            # a stream reads its blocks once, without workers
+            warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__`")
+            super().__call__()
 
     def _update_history(self) -> None:
         if isinstance(self.model.history_, dict):
@@ -283,6 +291,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             cells = self.adata_manager.create_torch_dataset(data_and_attributes=[])
             some = cells[spread(self.adata.n_obs, _CELLS_FOR_LENGTHS)]
             lengths = np.minimum(some["cu_seqlens"].diff().numpy(), self.module.config.max_tokens)
+        elif hasattr(datamodule, "sample"):
+            some = [batch["cu_seqlens"].diff().numpy() for batch in datamodule.sample(_CELLS_FOR_LENGTHS)]
+            lengths = np.minimum(np.concatenate(some), self.module.config.max_tokens)
         else:
             lengths = np.array([self.module.config.max_tokens])
         n_parameters = sum(p.numel() for p in self.module.parameters())

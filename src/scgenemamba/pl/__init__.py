@@ -10,6 +10,7 @@ from ._embeddings import embeddings
 from ._history import training_curves
 from ._novelty import novelty
 from ._per_class import per_class_f1
+from ._pretraining import pretraining_curves
 
 __all__ = [
     "calibration_curve",
@@ -18,5 +19,6 @@ __all__ = [
     "embeddings",
     "novelty",
     "per_class_f1",
+    "pretraining_curves",
     "training_curves",
 ]

@@ -12,7 +12,7 @@ from ._objective import Objective
 from ._pathway import PathwayContrast
 from ._plan import VALIDATION_EPOCH, GeneMambaTrainingPlan
 from ._prior import MixturePrior
-from ._progress import TrainingDuration, announce_duration
+from ._progress import TrainingDuration, announce_duration, in_words
 from ._random import CellRandom
 from ._rank_baselines import RankBaselines
 from ._read_ahead import read_ahead
@@ -66,6 +66,7 @@ __all__ = [
     "announce_duration",
     "choose_labelled",
     "fit_annotator",
+    "in_words",
     "kept_survey",
     "load_survey",
     "newest_checkpoint",

@@ -103,7 +103,7 @@ class TrainingMonitor(pl.Callback):
             flops = _module(plan).flops_per_token * _FORWARD_PASSES
             metrics["mfu"] = metrics["tokens_per_s"] * flops / (peak * world)
         for one in trainer.loggers:
-            one.log_metrics(dict(metrics), step=trainer.global_step)
+            one.log_metrics(dict(metrics), step=trainer.global_step - 1)
         plan.log("cells_per_s", metrics["cells_per_s"], prog_bar=True, logger=False, rank_zero_only=True)
         self._restart(trainer)
 

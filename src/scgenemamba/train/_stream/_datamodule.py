@@ -87,6 +87,10 @@ class CellStreamModule(pl.LightningDataModule):
         """Cells that are trained on."""
         return self._training.n_cells
 
+    def n_batches(self, n_processes: int = 1) -> int:
+        """Batches of an epoch of each process."""
+        return CellOrder(self._training, self.batch_size, world_size=n_processes).n_batches
+
     def train_dataloader(self) -> DataLoader[CellBatch]:
         """Batches of the next epoch, in a new order each time."""
         self._stream = self._stream_of(self._training)
