@@ -30,5 +30,10 @@ def read(arguments: argparse.Namespace) -> ad.AnnData:
     """The cells; prints command, device and versions."""
     if not arguments.data.exists():
         sys.exit(f"{arguments.data} not found; set SCGENEMAMBA_DATA or --data")
-    print(json.dumps(describe_run(command=None)), flush=True)
+    say_where()
     return ad.read_h5ad(arguments.data)
+
+
+def say_where() -> None:
+    """Print command, device and versions."""
+    print(json.dumps(describe_run(command=None)), flush=True)

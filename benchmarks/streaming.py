@@ -31,7 +31,8 @@ def simulate(path: Path, n_cells: int) -> None:
     """Write cells chunk by chunk."""
     import anndata as ad
     import h5py
-    from anndata.io import sparse_dataset
+    import pandas as pd
+    from anndata.io import sparse_dataset, write_elem
 
     generator = np.random.default_rng(0)
     patterns = np.sort(np.argsort(generator.random((500, N_GENES)), axis=1)[:, :N_EXPRESSED], axis=1).astype(np.int32)
@@ -41,11 +42,17 @@ def simulate(path: Path, n_cells: int) -> None:
         columns = patterns[generator.integers(len(patterns), size=n)].ravel()
         return sp.csr_matrix((values, columns, np.arange(n + 1) * N_EXPRESSED), shape=(n, N_GENES))
 
-    first = ad.AnnData(chunk(min(CHUNK, n_cells)))
-    first.var_names = [f"GENE{i}" for i in range(N_GENES)]
+    cells = ad.AnnData(
+        obs=pd.DataFrame(index=[f"CELL{i}" for i in range(n_cells)]),
+        var=pd.DataFrame(index=[f"GENE{i}" for i in range(N_GENES)]),
+    )
     partial = path.with_suffix(".part.h5ad")
-    first.write_h5ad(partial)
+    cells.write_h5ad(partial)
     with h5py.File(partial, "r+") as file:
+        # without values there is an X that says so
+        if "X" in file:
+            del file["X"]
+        write_elem(file, "X", chunk(min(CHUNK, n_cells)))
         matrix = sparse_dataset(file["X"])
         for start in range(CHUNK, n_cells, CHUNK):
             matrix.append(chunk(min(CHUNK, n_cells - start)))

@@ -19,7 +19,7 @@ class TrainingMonitor(pl.Callback):
     """Logs loss, learning rate and speed every few steps, and shows cells per second in the progress bar.
 
     Logged are ``train_loss_step``, ``lr``, ``tokens`` (seen so far by all processes), ``cells_per_s``, ``tokens_per_s``,
-    ``data_wait`` (share of the time in which the process waited for cells) and, where the device's peak is known, ``mfu``: the
+    ``data_wait`` (share of the time in which a stream made the process wait for cells) and, where the device's peak is known, ``mfu``: the
     share of that peak in bfloat16 that the model's own floating point operations take.
 
     Parameters
@@ -41,7 +41,7 @@ class TrainingMonitor(pl.Callback):
         self.every_n_steps, self._loggers, self._clock = every_n_steps, loggers, clock
         self.tokens_seen = 0
         self._window = _Window()
-        self._ended = 0.0
+        self._peak: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Tokens seen so far."""
@@ -57,17 +57,14 @@ class TrainingMonitor(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
+        cuda = pl_module.device.type == "cuda"
+        self._peak = get_available_flops(pl_module.device, torch.bfloat16) if cuda else None
         self._restart(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave validation out of the speed."""
+        self._count(trainer)
         self._restart(trainer)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the time since the last batch as waiting for data."""
-        self._window.waited += self._clock() - self._ended
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -81,46 +78,53 @@ class TrainingMonitor(pl.Callback):
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if stepped and trainer.global_step % self.every_n_steps == 0:
             self._log(trainer, pl_module)
-        self._ended = self._clock()
 
     def _log(self, trainer: pl.Trainer, plan: pl.LightningModule) -> None:
         window, world = self._window, trainer.world_size
-        tokens = int(window.tokens)
+        tokens = self._count(trainer)
         if plan.device.type == "cuda":
             torch.cuda.synchronize(plan.device)
         seconds = max(self._clock() - window.began, 1e-9)
-        self.tokens_seen += tokens * world
         metrics = {
             "train_loss_step": float(window.loss) / window.batches,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "tokens": float(self.tokens_seen),
             "cells_per_s": window.cells * world / seconds,
             "tokens_per_s": tokens * world / seconds,
-            "data_wait": window.waited / seconds,
         }
-        peak = get_available_flops(plan.device, torch.bfloat16) if plan.device.type == "cuda" else None
-        if peak:
+        waited = _waited(trainer)
+        if waited is not None and waited >= window.waited:
+            metrics["data_wait"] = (waited - window.waited) / seconds
+        if self._peak:
             flops = _module(plan).flops_per_token * _FORWARD_PASSES
-            metrics["mfu"] = metrics["tokens_per_s"] * flops / (peak * world)
+            metrics["mfu"] = metrics["tokens_per_s"] * flops / (self._peak * world)
         for one in trainer.loggers:
             one.log_metrics(dict(metrics), step=trainer.global_step - 1)
         plan.log("cells_per_s", metrics["cells_per_s"], prog_bar=True, logger=False, rank_zero_only=True)
         self._restart(trainer)
 
+    def _count(self, trainer: pl.Trainer) -> int:
+        tokens = int(self._window.tokens)
+        self.tokens_seen += tokens * trainer.world_size
+        return tokens
+
     def _restart(self, trainer: pl.Trainer) -> None:
-        self._window = _Window(began=self._clock())
-        self._ended = self._window.began
+        self._window = _Window(self._clock(), _waited(trainer) or 0.0)
 
 
 def _module(plan: Any) -> Any:
     return plan.module
 
 
+def _waited(trainer: Any) -> float | None:
+    return getattr(getattr(trainer, "datamodule", None), "waited", None)
+
+
 class _Window:
     """Sums since the last log."""
 
-    def __init__(self, began: float = 0.0) -> None:
-        self.began, self.waited = began, 0.0
+    def __init__(self, began: float = 0.0, waited: float = 0.0) -> None:
+        self.began, self.waited = began, waited
         self.cells = self.batches = 0
         self.tokens: Any = 0
         self.loss: Any = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
 # positions of a gene are spread by at least this share of a cell's length
 _LEAST_DEVIATION = 0.02
-_UNSEEN = 0.5
-_ROWS = 512
+# places that are taken as seen for each gene, spread evenly
+_PRIOR = 5.0
+_UNSEEN, _TINY = 0.5, 1e-300
+_GRID, _ROWS = 2_001, 64
 
 
 class RankBaselines:
@@ -43,6 +46,14 @@ class RankBaselines:
             tokens, place = self._places(*truncate(batch["tokens"], batch["cu_seqlens"], self.max_tokens))
             for power, sums in enumerate(self._sums):
                 sums.index_add_(0, tokens, place.double() ** power)
+        count, total, squares = self._sums
+        self._share = count + _UNSEEN
+        # a few places anywhere keep rare genes from being sure of theirs
+        n = count + _PRIOR
+        self._mean = (total + _PRIOR / 2) / n
+        self._deviation = ((squares + _PRIOR / 3) / n - self._mean**2).sqrt().clamp(min=_LEAST_DEVIATION)
+        every, places = torch.arange(len(count)), torch.linspace(0, 1, _GRID, dtype=torch.float64)
+        self._grid = torch.cat([self._at(part, every).sum(1) for part in places.split(_ROWS)])
         return self
 
     def losses(self, batches: Iterable[CellBatch], mask: Callable[[CellBatch], torch.Tensor]) -> dict[str, float]:
@@ -65,32 +76,29 @@ class RankBaselines:
         return {"unigram": unigram, "mean_rank": mean_rank}
 
     def _of_batch(self, tokens: torch.Tensor, bounds: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        count, total, squares = self._sums
-        frequency = (count + _UNSEEN).log().float()
-        mean = total / count.clamp(min=1)
-        deviation = (squares / count.clamp(min=1) - mean**2).clamp(min=0).sqrt().clamp(min=_LEAST_DEVIATION)
-        # of a gene that was never seen nothing is known
-        mean = torch.where(count > 0, mean, 0.5).float()
-        deviation = torch.where(count > 1, deviation, 1.0).float()
-        cell = cell_of_token(bounds)
         ids, place = self._places(tokens, bounds)
         losses = torch.zeros(2, dtype=torch.float64)
-        rows = hidden.nonzero().squeeze(1)
-        for part in rows.split(_ROWS):
-            shown = self._shown(ids, cell, hidden, cell[part])
-            z = (place[part, None] - mean) / deviation
-            for i, logits in enumerate((frequency.expand(len(part), -1), frequency - 0.5 * z**2 - deviation.log())):
-                allowed = logits.masked_fill(shown, -torch.inf)
-                losses[i] += torch.nn.functional.cross_entropy(allowed, ids[part], reduction="sum").double()
-        return losses / max(len(rows), 1)
+        for start, end in pairwise(bounds.tolist()):
+            away = hidden[start:end]
+            target, shown, where = ids[start:end][away], ids[start:end][~away], place[start:end][away].double()
+            # what is left of the whole when the genes that the cell shows are taken out
+            left = self._share.sum() - self._share[shown].sum()
+            losses[0] += (left.clamp(min=_TINY).log() - self._share[target].log()).sum()
+            left = self._all_at(where) - self._at(where, shown).sum(1)
+            own = self._at(where, target.unsqueeze(1)).squeeze(1)
+            losses[1] += (torch.maximum(left, own).log() - own.log()).sum()
+        return losses / max(int(hidden.sum()), 1)
 
-    def _shown(self, ids: torch.Tensor, cell: torch.Tensor, hidden: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        """Genes that cells show, and special tokens, bool ``(len(cells), n_tokens)``."""
-        first, last = int(cells[0]), int(cells[-1])
-        inside = (cell >= first) & (cell <= last) & ~hidden
-        seen = torch.zeros(last - first + 1, self._sums.shape[1], dtype=torch.bool)
-        seen[cell[inside] - first, ids[inside]] = True
-        return seen[cells - first]
+    def _at(self, place: torch.Tensor, genes: torch.Tensor) -> torch.Tensor:
+        """Share of cells that express each gene times the density of its place, ``(len(place), genes)``."""
+        z = (place.unsqueeze(1) - self._mean[genes]) / self._deviation[genes]
+        return self._share[genes] * torch.exp(-0.5 * z**2) / self._deviation[genes]
+
+    def _all_at(self, place: torch.Tensor) -> torch.Tensor:
+        """Sum of that over all genes, ``(len(place),)``: from a grid, finer than any gene's spread."""
+        position = place * (len(self._grid) - 1)
+        low = position.long().clamp(max=len(self._grid) - 2)
+        return torch.lerp(self._grid[low], self._grid[low + 1], position - low)
 
     @staticmethod
     def _places(tokens: torch.Tensor, bounds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

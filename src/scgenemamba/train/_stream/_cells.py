@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -64,12 +65,15 @@ class CellStream(IterableDataset):
     ----------
     epoch, first_batch
         Of the next iteration; iterating on starts the next epoch at its beginning.
+    waited
+        Seconds that were spent here while a batch was wanted.
     """
 
     def __init__(self, sources: list[Source], tokenizer: RankTokenizer, order: CellOrder) -> None:
         super().__init__()
         self.sources, self.tokenizer, self.order = sources, tokenizer, order
         self.epoch = self.first_batch = 0
+        self.waited = 0.0
 
     def __len__(self) -> int:
         return self.order.n_batches
@@ -78,6 +82,7 @@ class CellStream(IterableDataset):
         """Batches from :attr:`first_batch` of :attr:`epoch` on."""
         epoch, first_batch = self.epoch, self.first_batch
         self.epoch, self.first_batch = epoch + 1, 0
+        asked = time.perf_counter()
         sizes = iter(self.order.batch_sizes(epoch)[first_batch:].tolist())
         size, waiting = next(sizes, 0), None
         # the next cells are read while these are learnt from
@@ -86,7 +91,10 @@ class CellStream(IterableDataset):
             start = 0
             # sizes of zero would never end
             while size and len(waiting) - start >= size:
-                yield waiting[start : start + size].batch()
+                batch = waiting[start : start + size].batch()
+                self.waited += time.perf_counter() - asked
+                yield batch
+                asked = time.perf_counter()
                 start, size = start + size, next(sizes, 0)
             waiting = waiting[start:]
 

@@ -87,6 +87,11 @@ class CellStreamModule(pl.LightningDataModule):
         """Cells that are trained on."""
         return self._training.n_cells
 
+    @property
+    def waited(self) -> float:
+        """Seconds for which training has waited for cells in this epoch."""
+        return 0.0 if self._stream is None else self._stream.waited
+
     def n_batches(self, n_processes: int = 1) -> int:
         """Batches of an epoch of each process."""
         return CellOrder(self._training, self.batch_size, world_size=n_processes).n_batches
