@@ -63,6 +63,12 @@ def auroc(states: np.ndarray, count: np.ndarray, sets: dict[str, np.ndarray]) ->
     return float(roc_auc_score(together[genes[first], genes[second]], (unit @ unit.T)[first, second])), len(genes)
 
 
+def small_sets(sets: dict[str, list[str]], model: GeneMambaModel) -> dict[str, np.ndarray]:
+    """Tokens of the sets that say something of two of their genes."""
+    known = tokens_of_sets({name: members for name, members in sets.items() if members}, model.vocabulary)
+    return {name: tokens for name, tokens in known.items() if len(tokens) <= 200}
+
+
 def run(arguments: argparse.Namespace, seed: int, weight: float) -> dict[str, float]:
     """One pretraining and its scores."""
     scvi.settings.seed = seed
@@ -74,17 +80,20 @@ def run(arguments: argparse.Namespace, seed: int, weight: float) -> dict[str, fl
         validation={"unseen": arguments.unseen},
     )
     training, held_out = split_sets(dict(read_gene_sets(arguments.gene_sets)))
+    positives = "coexpression" if arguments.coexpression else training
     model = GeneMambaModel(
         registry=cells.registry,
         preset=arguments.preset,
         max_tokens=arguments.max_tokens,
         masked_weight=1.0,
+        masked_last=arguments.last,
+        mask_rate=arguments.mask_rate,
     )
     started = time.perf_counter()
     model.train(
         datamodule=cells,
         max_epochs=arguments.epochs,
-        gene_sets=training if weight else None,
+        gene_sets=positives if weight else None,
         pathway_weight=weight,
         check_val_every_n_epoch=arguments.epochs,
         enable_progress_bar=False,
@@ -92,14 +101,23 @@ def run(arguments: argparse.Namespace, seed: int, weight: float) -> dict[str, fl
     )
     seconds = time.perf_counter() - started
     states, count = gene_states(model, cells.val_dataloader()[-1], model.device)
-    known = tokens_of_sets({k: v for k, v in held_out.items() if v}, model.vocabulary)
-    small = {name: tokens for name, tokens in known.items() if len(tokens) <= 200}
-    score, n_genes = auroc(states, count, small)
+    if arguments.save:
+        model.save_pretrained(arguments.save)
+    score, n_genes = auroc(states, count, small_sets(held_out, model))
+    of_training, _ = auroc(states, count, small_sets(training, model))
     loss = {
         name: float(model.history[f"masked_genes_validation{suffix}"].iloc[-1, 0])
         for name, suffix in (("loss", ""), ("loss_unseen", "_unseen"))
     }
-    return {"seed": seed, "weight": weight, "auroc": score, "n_genes": n_genes, **loss, "seconds": seconds}
+    return {
+        "seed": seed,
+        "weight": weight,
+        "auroc": score,
+        "n_genes": n_genes,
+        "auroc_training": of_training,
+        **loss,
+        "seconds": seconds,
+    }
 
 
 def main() -> None:
@@ -114,6 +132,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float)
+    parser.add_argument("--mask-rate", type=float, default=0.15)
+    parser.add_argument("--last", action="store_true", help="hidden genes behind the others (masked_last)")
+    parser.add_argument("--coexpression", action="store_true", help="pairs of co-expressed genes instead of the sets")
+    parser.add_argument("--save", type=Path, help="folder for the last model")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
@@ -126,7 +148,8 @@ def main() -> None:
     for weight in arguments.weights:
         rows = [row for row in found if row["weight"] == weight]
         scores = {
-            name: mean_interval([row[name] for row in rows]) for name in ("auroc", "loss", "loss_unseen", "seconds")
+            name: mean_interval([row[name] for row in rows])
+            for name in ("auroc", "auroc_training", "loss", "loss_unseen", "seconds")
         }
         print(f"weight {weight}: " + ", ".join(f"{name} {value}" for name, value in scores.items()), flush=True)
 

@@ -1,6 +1,6 @@
 """Pretraining in a process of its own that writes down which cells each step sees; may kill it at random moments.
 
-    recorded.py CONFIG.yaml RECORD [NUMBER OF KILLS]
+recorded.py CONFIG.yaml RECORD [NUMBER OF KILLS]
 """
 
 from __future__ import annotations

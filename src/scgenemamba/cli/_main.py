@@ -92,6 +92,22 @@ def _info(arguments: argparse.Namespace) -> None:
     )
 
 
+def _convert(arguments: argparse.Namespace) -> None:
+    from ._convert import ConvertRequest, run_convert
+
+    run_convert(
+        ConvertRequest(
+            files=arguments.files,
+            out=arguments.out,
+            layer=arguments.layer,
+            gene_key=arguments.gene_key,
+            gigabytes=arguments.gigabytes,
+            seed=arguments.seed,
+            overwrite=arguments.overwrite,
+        )
+    )
+
+
 def _apply(arguments: argparse.Namespace) -> None:
     from ._apply import Job, run_apply
 
@@ -140,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add_benchmark(commands, _benchmark)
     # its arguments are those of the configuration, which are read elsewhere
     commands.add_parser("pretrain", help="train a model on files that are streamed from disk", add_help=False)
+    _add_convert(commands)
     _add_apply(
         commands,
         "embed",
@@ -192,6 +209,29 @@ def _add_demo(commands: Any) -> None:
         "--seeds", type=int, default=1, help="repeat with several splits and report the mean (%(default)s)"
     )
     demo.set_defaults(run=_demo)
+
+
+def _add_convert(commands: Any) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="write the cells of files, shuffled, into one annbatch collection to train on",
+        description="Write a collection of zarr stores in which the cells of all files are mixed. Files may have different "
+        "genes, which are matched by name. Features that are no genes are left out, and columns of obs that a file lacks are "
+        "empty for its cells. An interrupted run leaves nothing behind. Needs annbatch, and Python 3.12 or later.",
+    )
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".h5ad or .zarr, with counts")
+    convert.add_argument("--out", required=True, type=Path, help="collection to write, a .zarr folder")
+    convert.add_argument("--layer", metavar="KEY", help="layer with counts (default: X)")
+    convert.add_argument("--gene-key", metavar="KEY", help="column of var with gene names (default: var_names)")
+    convert.add_argument(
+        "--gigabytes",
+        type=float,
+        default=2.0,
+        help="values that are shuffled at a time, and become a store; takes four times as much memory (%(default)s)",
+    )
+    convert.add_argument("--seed", type=int, default=0, help="of the order (%(default)s)")
+    convert.add_argument("--overwrite", action="store_true", help="replace a collection that is there")
+    convert.set_defaults(run=_convert)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:

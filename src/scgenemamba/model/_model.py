@@ -74,6 +74,9 @@ class GeneMambaModel(
         code, whose targets are among what the encoder reads, for comparisons.
     mask_rate, masked_weight
         Share of hidden genes, and weight of that loss.
+    masked_last
+        Move hidden genes behind the others, so that their neighbours do not give them away, see
+        :class:`~scgenemamba.train.MaskedGenes`.
     prior
         What the latent is expected to be: a learned ``"mixture"`` of 24 Gaussians, which leaves cell types room of their
         own, or the standard ``"normal"`` distribution.
@@ -123,6 +126,7 @@ class GeneMambaModel(
         language: Literal["masked_genes", "next_token", "leaky_next_token"] = "masked_genes",
         mask_rate: float = 0.15,
         masked_weight: float = 0.3,
+        masked_last: bool = False,
         prior: Literal["mixture", "normal"] = "mixture",
         kl_weight: float = 1.0,
         alignment_weight: float = 50.0,
@@ -162,6 +166,7 @@ class GeneMambaModel(
             language=language,
             mask_rate=mask_rate,
             masked_weight=masked_weight,
+            masked_last=masked_last,
             prior=prior,
             kl_weight=kl_weight,
             alignment_weight=alignment_weight,

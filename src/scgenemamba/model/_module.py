@@ -54,7 +54,7 @@ class GeneMambaModule(BaseModuleClass):
         Prior of the latent: a learned mixture, or the standard normal distribution.
     language
         Objective over the vocabulary, see :class:`~scgenemamba.GeneMambaModel`.
-    mask_rate, masked_weight, kl_weight, alignment_weight, label_weight
+    mask_rate, masked_weight, masked_last, kl_weight, alignment_weight, label_weight
         Settings of the objectives.
     n_published_classes
         Classes of a classifier that came with published weights, 0 for none.
@@ -83,6 +83,7 @@ class GeneMambaModule(BaseModuleClass):
         language: Literal["masked_genes", "next_token", "leaky_next_token"],
         mask_rate: float,
         masked_weight: float,
+        masked_last: bool,
         kl_weight: float,
         alignment_weight: float,
         label_weight: float,
@@ -113,7 +114,7 @@ class GeneMambaModule(BaseModuleClass):
                     config.n_latent, n_decoder_genes, n_batch, weight=alignment_weight, **queue
                 )
         if masked_weight > 0:
-            objectives |= self._language(language, mask_rate, masked_weight)
+            objectives |= self._language(language, mask_rate, masked_weight, masked_last)
         if n_labels:
             # labels must not change the random numbers that everything else starts from
             with torch.random.fork_rng(devices=[]):
@@ -125,7 +126,7 @@ class GeneMambaModule(BaseModuleClass):
         published = PublishedClassifier(config.d_model, n_published_classes) if n_published_classes else None
         self.published_classifier = published
 
-    def _language(self, name: str, mask_rate: float, weight: float) -> dict[str, Objective]:
+    def _language(self, name: str, mask_rate: float, weight: float, last: bool) -> dict[str, Objective]:
         """Objectives over the vocabulary, each with a head of its own."""
         tied = self.network.encoder.embeddings.weight if self.config.tied_head else None
 
@@ -133,7 +134,7 @@ class GeneMambaModule(BaseModuleClass):
             return TokenHead(self.config.d_model, self.config.n_tokens, tied=tied)
 
         if name == "masked_genes":
-            return {name: MaskedGenes(head(), mask_rate=mask_rate, weight=weight)}
+            return {name: MaskedGenes(head(), mask_rate=mask_rate, weight=weight, last=last)}
         if name == "next_token":
             kinds: tuple[type[NextToken], ...] = (NextToken, PreviousToken)
         elif name == "leaky_next_token":

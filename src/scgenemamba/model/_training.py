@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from scvi import settings
 from scvi.model._utils import parse_device_args
 from scvi.model.base import UnsupervisedTrainingMixin
@@ -67,7 +67,7 @@ class PlainHistoryRunner(TrainRunner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         callbacks = kwargs.pop("callbacks", [])
-        checkpoints = [c for c in callbacks if isinstance(c, ModelCheckpoint) and not isinstance(c, SaveCheckpoint)]
+        checkpoints = [c for c in callbacks if isinstance(c, Checkpoint) and not isinstance(c, SaveCheckpoint)]
         if checkpoints:
             # scvi-tools would add one of its own
             kwargs["enable_checkpointing"] = False

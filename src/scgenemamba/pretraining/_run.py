@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from scgenemamba._logging import logger
 from scgenemamba.model import GeneMambaModel
-from scgenemamba.train import AtomicCheckpointIO, SaveOnSigterm, StopAtNonFinite, TrainingMonitor
+from scgenemamba.train import AtomicCheckpointIO, LatestCheckpoints, StopAtNonFinite, TrainingMonitor
 
 from ._baselines import baseline_losses
 from ._build import build, training_arguments
@@ -81,16 +81,6 @@ def _callbacks(config: PretrainConfig, out: OutputFolder) -> list[pl.Callback]:
     loggers: list[Logger] = [CSVLogger(out.path, name="logs")]
     if asked.tensorboard:
         loggers.append(TensorBoardLogger(out.path, name="tensorboard"))
-    latest = ModelCheckpoint(
-        out.checkpoints,
-        filename="{step}",
-        monitor="step",
-        mode="max",
-        save_top_k=asked.keep,
-        every_n_train_steps=asked.checkpoint_every_n_steps,
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
     best = ModelCheckpoint(
         out.checkpoints,
         filename="best",
@@ -103,8 +93,7 @@ def _callbacks(config: PretrainConfig, out: OutputFolder) -> list[pl.Callback]:
     return [
         TrainingMonitor(asked.log_every_n_steps, loggers),
         StopAtNonFinite(out.path),
-        SaveOnSigterm(out.checkpoints),
         *average,
-        latest,
+        LatestCheckpoints(out.checkpoints, asked.checkpoint_every_n_steps, asked.keep),
         best,
     ]

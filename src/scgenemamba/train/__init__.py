@@ -3,7 +3,7 @@
 from ._alignment import BatchAlignment
 from ._annotation import TARGET_SUM, Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
 from ._cell_type import CellType
-from ._checkpoints import AtomicCheckpointIO, SaveOnSigterm, newest_checkpoint
+from ._checkpoints import AtomicCheckpointIO, LatestCheckpoints, newest_checkpoint
 from ._counts import CountsGivenBatch
 from ._masked_genes import MaskedGenes
 from ._monitor import TrainingMonitor
@@ -26,8 +26,10 @@ from ._stream import (
     Mixed,
     Source,
     Survey,
+    datasets_of,
     kept_survey,
     load_survey,
+    rust_codecs,
     save_survey,
     survey,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "CellType",
     "CountsGivenBatch",
     "GeneMambaTrainingPlan",
+    "LatestCheckpoints",
     "LeakyNextToken",
     "MaskedGenes",
     "Mixed",
@@ -57,7 +60,6 @@ __all__ = [
     "PathwayContrast",
     "PreviousToken",
     "RankBaselines",
-    "SaveOnSigterm",
     "Source",
     "StopAtNonFinite",
     "Survey",
@@ -65,12 +67,14 @@ __all__ = [
     "TrainingMonitor",
     "announce_duration",
     "choose_labelled",
+    "datasets_of",
     "fit_annotator",
     "in_words",
     "kept_survey",
     "load_survey",
     "newest_checkpoint",
     "read_ahead",
+    "rust_codecs",
     "save_survey",
     "survey",
     "unlabelled_batches",

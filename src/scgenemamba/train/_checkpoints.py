@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from scgenemamba._logging import logger
@@ -49,25 +50,48 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise OSError(msg) from error
 
 
-class SaveOnSigterm(pl.Callback):
-    """Saves a checkpoint when the process is asked to end, as schedulers do before they take a machine away.
+class LatestCheckpoints(Checkpoint):
+    """Saves every few steps, and when the process is asked to end, as schedulers do before they take a machine away.
+
+    Lightning's :class:`~lightning.pytorch.callbacks.ModelCheckpoint` keeps the latest few only where it watches a metric, and then waits
+    for the next validation.
 
     Parameters
     ----------
     folder
-        Where the checkpoint is written, by its step.
+        Where checkpoints are written, by their steps: ``step=100.ckpt``.
+    every_n_steps
+        Steps between two.
+    keep
+        How many of them stay.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, every_n_steps: int, keep: int) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("keep", keep)):
+            if value < 1:
+                msg = f"{name} must be at least 1, got {value}."
+                raise ValueError(msg)
+        self.folder, self.every_n_steps, self.keep = Path(folder), every_n_steps, keep
+        self._saved = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Save, if it is time."""
+        if trainer.global_step % self.every_n_steps == 0 and trainer.global_step > self._saved:
+            self._save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save, if that was the reason; Lightning raises it between two steps, in all processes."""
+        """Save, if the process was asked to end; Lightning raises that between two steps, in all processes."""
         if isinstance(exception, SIGTERMException):
-            path = self.folder / f"step={trainer.global_step}.ckpt"
-            if not path.exists():
-                trainer.save_checkpoint(path)
-            logger.info(f"Asked to end: saved {path}.")
+            if trainer.global_step > self._saved:
+                self._save(trainer)
+            logger.info(f"Asked to end after step {trainer.global_step}: all is saved in {self.folder}.")
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._saved = trainer.global_step
+        trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+        if trainer.is_global_zero:
+            for path in _by_step(self.folder)[self.keep :]:
+                path.unlink()
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
@@ -78,12 +102,15 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
     folder
         Checkpoints named by their steps, ``step=100.ckpt``.
     """
-    by_step = sorted(Path(folder).glob("step=*.ckpt"), key=_step_of, reverse=True)
-    for path in by_step:
+    for path in _by_step(Path(folder)):
         if _is_whole(path):
             return path
         logger.warning(f"{path} is damaged; trying the one before.")
     return None
+
+
+def _by_step(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step=*.ckpt"), key=_step_of, reverse=True)
 
 
 def _step_of(path: Path) -> int:

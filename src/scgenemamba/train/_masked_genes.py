@@ -31,12 +31,17 @@ class MaskedGenes(Objective):
         Probability that a token is hidden.
     weight
         Factor of the loss.
+    last
+        Move hidden genes behind all others of their cell. In its place, a hidden gene is given away by the genes around it: most
+        genes have one count, and their order is that of their rank factors, the same in all cells. Moved, it can only be told from
+        which genes the cell expresses, and how much.
     """
 
     name: ClassVar[str] = "masked genes"
 
-    def __init__(self, head: TokenHead, *, mask_rate: float = 0.15, weight: float = 1.0) -> None:
+    def __init__(self, head: TokenHead, *, mask_rate: float = 0.15, weight: float = 1.0, last: bool = False) -> None:
         super().__init__()
+        self.hidden_last = last
         self.head = head
         self.mask_rate = self.predicted_share = mask_rate
         self.weight = weight

@@ -28,6 +28,8 @@ class Objective(nn.Module, ABC):
         direction only (``"ahead"``, ``"back"``).
     predicted_share
         Share of the tokens that are predicted out of the vocabulary.
+    hidden_last
+        Whether the tokens that are hidden are moved behind the others of their cell.
     detached
         Whether the loss trains its own heads only and leaves the encoder alone; such losses are
         reported, but are not part of the loss that early stopping watches.
@@ -35,6 +37,7 @@ class Objective(nn.Module, ABC):
 
     name: ClassVar[str]
     predicted_share: float = 0.0
+    hidden_last: bool = False
     reads: ClassVar[Literal["clean", "corrupted", "ahead", "back"]] = "corrupted"
     detached: bool = False
 

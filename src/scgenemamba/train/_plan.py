@@ -11,6 +11,8 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
+from scgenemamba.nn import cell_of_token
+
 from ._objective import Objective
 from ._random import CellRandom
 
@@ -92,13 +94,13 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         batch = self.module.truncate(batch)
         objectives: list[Objective] = list(self.module.objectives.values())
         hidden = [mask for mask in (o.prepare(batch, random) for o in objectives) if mask is not None]
-        masked = hidden[0] if hidden else None
+        corrupted, masked = batch, hidden[0] if hidden else None
+        if masked is not None and any(o.hidden_last for o in objectives):
+            corrupted, masked = move_last(batch, masked)
         encoded = {
-            reads: self.module.encode(
-                batch,
-                masked if reads == "corrupted" else None,
-                "both" if reads in ("clean", "corrupted") else reads,
-            )
+            reads: self.module.encode(corrupted, masked)
+            if reads == "corrupted"
+            else self.module.encode(batch, None, "both" if reads == "clean" else reads)
             for reads in {objective.reads for objective in objectives}
         }
         named: dict[str, torch.Tensor] = {}
@@ -163,6 +165,12 @@ class GeneMambaTrainingPlan(pl.LightningModule):
 
     def _clip(self, parameters: Iterable[nn.Parameter]) -> None:
         nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], self.gradient_clip)
+
+
+def move_last(batch: CellBatch, masked: torch.Tensor) -> tuple[CellBatch, torch.Tensor]:
+    """Tokens that are hidden, bool ``(t,)``, behind the others of their cells; the order is kept otherwise."""
+    order = torch.argsort(2 * cell_of_token(batch["cu_seqlens"]) + masked, stable=True)
+    return {**batch, "tokens": batch["tokens"][order]}, masked[order]
 
 
 def _layers_above(name: str, n_layers: int) -> int:

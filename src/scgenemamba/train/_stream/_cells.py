@@ -16,6 +16,8 @@ from torch.utils.data import IterableDataset
 from scgenemamba.tokens import RankTokenizer, Scale, counts_from, to_tensors, to_token_space
 from scgenemamba.train._read_ahead import read_ahead
 
+from ._runs import read_together
+
 if TYPE_CHECKING:
     from scgenemamba.tokens import CellBatch
 
@@ -104,17 +106,17 @@ class CellStream(IterableDataset):
 
     def _read(self, blocks: Blocks) -> _Cells:
         runs = zip(blocks.file.tolist(), blocks.first.tolist(), blocks.size.tolist(), strict=True)
-        return _Cells.joined(
-            [self._of_file(file, list(group)) for file, group in groupby(runs, key=lambda run: run[0])]
-        )
-
-    def _of_file(self, file: int, runs: list[tuple[int, int, int]]) -> _Cells:
-        source = self.sources[file]
-        values = sp.vstack([source.counts(first, size) for _, first, size in runs], format="csr")
-        counts = to_token_space(values, source.token_ids, len(self.tokenizer.factors))
-        ranked = self.tokenizer(counts)
-        numbers = np.concatenate([source.first_cell + first + np.arange(size) for _, first, size in runs])
-        return _Cells(ranked.tokens, ranked.cu_seqlens, numbers)
+        by_file = [
+            (self.sources[file], [(first, size) for _, first, size in group])
+            for file, group in groupby(runs, key=lambda run: run[0])
+        ]
+        read = read_together([source.file.reading(runs) for source, runs in by_file])
+        n_tokens, counts, numbers = len(self.tokenizer.factors), [], []
+        for values, (source, runs_of_file) in zip(read, by_file, strict=True):
+            counts.append(to_token_space(counts_from(values, source.scale), source.token_ids, n_tokens))
+            numbers += [source.first_cell + first + np.arange(size) for first, size in runs_of_file]
+        ranked = self.tokenizer(sp.vstack(counts, format="csr"))
+        return _Cells(ranked.tokens, ranked.cu_seqlens, np.concatenate(numbers))
 
 
 @dataclass(frozen=True, eq=False)

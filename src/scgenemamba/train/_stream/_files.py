@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+
+from ._runs import DenseRows, Reading, Run, SparseRows, read_together
+from ._zarr import open_folder, rust_codecs
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,7 +25,7 @@ class CellFile:
     Parameters
     ----------
     path
-        An ``.h5ad`` file or a zarr folder of an AnnData.
+        An ``.h5ad`` file or a zarr folder of an AnnData, also one within a collection.
     layer
         Layer that holds the values, ``None`` for X.
 
@@ -36,13 +40,13 @@ class CellFile:
     def __init__(self, path: str | Path, layer: str | None = None) -> None:
         self.path, self.layer = Path(path), layer
         self._opened: Any = None
-        self._rows: _SparseRows | _DenseRows | None = None
+        self._rows: SparseRows | DenseRows | None = None
         if not self.path.exists():
             msg = f"There is no file {self.path}."
             raise FileNotFoundError(msg)
         try:
             self.n_cells, self.n_genes = self._values.shape
-            self.var: pd.DataFrame = self._read("var")
+            self._read("var")
         except (OSError, KeyError) as error:
             msg = f"{self.path} cannot be read as an AnnData: {error}"
             raise ValueError(msg) from error
@@ -58,7 +62,11 @@ class CellFile:
 
     def read(self, first: int, n_cells: int) -> sp.csr_matrix:
         """Values of consecutive cells, CSR ``(n_cells, n_genes)``."""
-        return self._values.read(first, min(first + n_cells, self.n_cells))
+        return read_together([self.reading([(first, n_cells)])])[0]
+
+    def reading(self, runs: Sequence[Run]) -> Reading:
+        """Values of several runs of cells one after the other, for :func:`read_together`."""
+        return self._values.reading([(first, min(size, self.n_cells - first)) for first, size in runs])
 
     def spread(self, n_cells: int, n_runs: int = 16) -> sp.csr_matrix:
         """At most ``n_cells`` cells, in runs that are spread evenly over the file."""
@@ -66,11 +74,21 @@ class CellFile:
             return self.read(0, self.n_cells)
         size = -(-n_cells // n_runs)
         starts = np.linspace(0, self.n_cells - size, n_runs).astype(int)
-        return sp.vstack([self.read(int(start), size) for start in starts], format="csr")
+        return read_together([self.reading([(int(start), size) for start in starts])])[0]
 
     def cell_names(self, rows: npt.NDArray[np.integer]) -> list[str]:
         """Names of some cells."""
-        return self._read("obs").index[rows].astype(str).tolist()
+        return self.obs.index[rows].astype(str).tolist()
+
+    @property
+    def obs(self) -> pd.DataFrame:
+        """Annotation of the cells, read each time."""
+        return self._read("obs")
+
+    @property
+    def var(self) -> pd.DataFrame:
+        """Annotation of the features, read each time: kept for each of many files, it would fill the memory."""
+        return self._read("var")
 
     @property
     def log_base(self) -> float | None:
@@ -84,9 +102,7 @@ class CellFile:
     def _group(self) -> Any:
         if self._opened is None:
             if self.path.is_dir():
-                import zarr
-
-                self._opened = zarr.open_group(self.path, mode="r")
+                self._opened = open_folder(self.path)
             else:
                 import h5py
 
@@ -94,56 +110,29 @@ class CellFile:
         return self._opened
 
     @property
-    def _values(self) -> _SparseRows | _DenseRows:
+    def _values(self) -> SparseRows | DenseRows:
         if self._rows is None:
-            self._rows = self._open_values()
+            with rust_codecs():
+                self._rows = self._open_values()
         return self._rows
 
-    def _open_values(self) -> _SparseRows | _DenseRows:
+    def _open_values(self) -> SparseRows | DenseRows:
         group = self._group
         name = "X" if self.layer is None else f"layers/{self.layer}"
-        if name not in group:
+        encoding = group[name].attrs.get("encoding-type", "array") if name in group else "null"
+        if encoding == "null":
             has = list(group["layers"]) if "layers" in group else []
             msg = f"{self.path} has no {name}; its layers are {has}."
             raise ValueError(msg)
-        element = group[name]
-        encoding = element.attrs.get("encoding-type", "array")
         if encoding == "csc_matrix":
             msg = (
                 f"{self.path} stores its values by columns (CSC), and reading cells from it would read all of it each time. "
                 "Write it anew by rows: `adata.X = adata.X.tocsr(); adata.write_h5ad(...)`."
             )
             raise ValueError(msg)
-        return _SparseRows(element) if encoding == "csr_matrix" else _DenseRows(element)
+        return SparseRows(group[name]) if encoding == "csr_matrix" else DenseRows(group[name])
 
     def _read(self, name: str) -> Any:
         from anndata.io import read_elem
 
         return read_elem(self._group[name])
-
-
-class _SparseRows:
-    """Rows of a CSR matrix on disk. anndata's own reading of a few rows takes longer for what surrounds it than for them."""
-
-    def __init__(self, group: Any) -> None:
-        self._data, self._indices, self._indptr = group["data"], group["indices"], group["indptr"]
-        n_rows, n_columns = group.attrs["shape"]
-        self.shape = int(n_rows), int(n_columns)
-
-    def read(self, first: int, last: int) -> sp.csr_matrix:
-        bounds = self._indptr[first : last + 1]
-        part = slice(int(bounds[0]), int(bounds[-1]))
-        parts = self._data[part], self._indices[part], bounds - bounds[0]
-        return sp.csr_matrix(parts, shape=(last - first, self.shape[1]))
-
-
-class _DenseRows:
-    """Rows of a dense matrix on disk."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        n_rows, n_columns = array.shape
-        self.shape = int(n_rows), int(n_columns)
-
-    def read(self, first: int, last: int) -> sp.csr_matrix:
-        return sp.csr_matrix(self._array[first:last])

@@ -1,6 +1,6 @@
 """Do prediction sets hold the label as often as they promise, and are probabilities what they say? On cells like the others.
 
-    python benchmarks/coverage.py --data pbmc_two_studies.h5ad --batch batch --labels cell_type --seeds 3
+    python benchmarks/set_coverage.py --data pbmc_two_studies.h5ad --batch batch --labels cell_type --seeds 3
 
 The labels of a fifth of the cells are hidden and the model trained with the rest. The hidden cells are then split into halves a
 hundred times: the model is calibrated on one and judged on the other. Printed are the means over splits, and the coverage of
