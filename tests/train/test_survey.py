@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from scgenemamba.tokens import Vocabulary, nonzero_medians
-from scgenemamba.train import survey
+from scgenemamba.train import kept_survey, load_survey, save_survey, survey
 
 pytest.importorskip("boost_histogram")
 
@@ -110,3 +110,103 @@ def test_files_that_say_nothing_are_refused(tmp_path):
         survey([logged])
     with pytest.raises(ValueError, match="no files"):
         survey([])
+
+
+def test_cells_that_are_there_twice_are_counted(tmp_path):
+    counts = np.random.default_rng(0).poisson(1.0, size=(100, 60))
+    genes = [f"GENE{i}" for i in range(60)]
+    first = write(tmp_path / "first.h5ad", counts, genes)
+    assert survey([first]).repeated == {}
+    # with the genes in another order
+    part = write(tmp_path / "part.h5ad", counts[30:50, ::-1], genes[::-1])
+    assert survey([first, part]).repeated == {str(part): 20}
+    twice = write(tmp_path / "twice.h5ad", np.vstack([counts, counts[:5], counts[:2]]), genes)
+    assert survey([twice]).repeated == {str(twice): 7}
+
+
+def mixed(path, first, second, logged):
+    both = sp.vstack([sp.csr_matrix(first), sp.csr_matrix(second)])
+    return write(path, both.toarray(), [f"G{i}" for i in range(both.shape[1])], logged=logged)
+
+
+def test_scales_that_are_mixed_in_one_file_are_named(tmp_path):
+    generator = np.random.default_rng(0)
+    counts = generator.poisson(2.0, size=(30, 20)) + (np.arange(20) == 0)
+    logs = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4)
+    path = mixed(tmp_path / "a.h5ad", logs, counts[:3], logged=True)
+    with pytest.raises(ValueError, match=r"a\.h5ad mixes scales: most cells hold log1p.*cell 'cell30' does not"):
+        survey([path])
+    many = np.tile(counts, (40, 1))
+    path = mixed(tmp_path / "b.h5ad", many, logs[:1], logged=False)
+    with pytest.raises(ValueError, match=r"mixes scales"):
+        survey([path])
+
+
+def corrupt(path):
+    """Overwrite stored values, compressed so that reading fails."""
+    import h5py
+
+    adata = ad.read_h5ad(path)
+    adata.write_h5ad(path, compression="gzip")
+    with h5py.File(path) as file:
+        place = file["X/data"].id.get_chunk_info(0)
+    with path.open("r+b") as file:
+        file.seek(place.byte_offset)
+        file.write(b"\0" * 40)
+
+
+def test_corrupt_files_are_named_and_left_out_only_if_asked(files, tmp_path):
+    paths, _ = files
+    broken = write(
+        tmp_path / "broken.h5ad", np.random.default_rng(1).poisson(3.0, (100, 4)), ["GENE1", "GENE2", "X", "Y"]
+    )
+    corrupt(broken)
+    empty = tmp_path / "empty.h5ad"
+    empty.write_bytes(b"")
+    cut = tmp_path / "cut.h5ad"
+    cut.write_bytes(paths[0].read_bytes()[:4000])
+    nameless = write(tmp_path / "nameless.h5ad", np.ones((5, 2)), ["A", "B"])
+    for path in (broken, empty, cut):
+        with pytest.raises(ValueError, match=rf"{path.name} cannot be read"):
+            survey([paths[0], path])
+    found = survey([broken, paths[0], empty, cut, paths[1]], skip_corrupt=True)
+    plain = survey(paths)
+    assert list(found.skipped) == [str(broken), str(empty), str(cut)]
+    assert all("cannot be read" in why for why in found.skipped.values())
+    # as if they had never been named
+    assert found.vocabulary.genes.tolist() == plain.vocabulary.genes.tolist()
+    np.testing.assert_array_equal(found.medians, plain.medians)
+    assert [source.first_cell for source in found.sources] == [0, 200]
+    for one, other in zip(found.sources, plain.sources, strict=True):
+        np.testing.assert_array_equal(one.token_ids, other.token_ids)
+    with pytest.raises(ValueError, match="None of the 2 files can be used"):
+        survey([empty, cut], skip_corrupt=True)
+    with pytest.raises(ValueError, match="gene_key"):
+        survey([nameless], gene_key="symbol")
+    with pytest.raises(FileNotFoundError):
+        survey([tmp_path / "nowhere.h5ad"], skip_corrupt=True)
+
+
+def test_a_survey_is_kept_as_long_as_the_files_stay(files, tmp_path):
+    paths, _ = files
+    kept = tmp_path / "new" / "survey.npz"
+    read = []
+    first = kept_survey(kept, paths, progress=lambda n, total: read.append(n))
+    assert read
+    read.clear()
+    again = kept_survey(kept, paths, progress=lambda n, total: read.append(n))
+    assert not read
+    assert again.vocabulary.genes.tolist() == first.vocabulary.genes.tolist()
+    np.testing.assert_array_equal(again.medians, first.medians)
+    assert [source.scale for source in again.sources] == [source.scale for source in first.sources]
+    assert (again.sources[1].counts(3, 5) != first.sources[1].counts(3, 5)).nnz == 0
+    # other files, another way of reading, another state of a file
+    kept_survey(kept, paths[:1], progress=lambda n, total: read.append(n))
+    assert read.pop() == 200
+    read.clear()
+    ad.read_h5ad(paths[0])[:150].write_h5ad(tmp_path / "other.h5ad")
+    (tmp_path / "other.h5ad").replace(paths[0])
+    kept_survey(kept, paths[:1], progress=lambda n, total: read.append(n))
+    assert read == [150]
+    save_survey(first, kept, "something else")
+    assert load_survey(kept, "this") is None

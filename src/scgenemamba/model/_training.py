@@ -20,7 +20,7 @@ from scvi.utils._docstrings import devices_dsp
 
 from scgenemamba._logging import logger
 from scgenemamba.tokens import name_some
-from scgenemamba.train import TrainingDuration
+from scgenemamba.train import CellStreamModule, TrainingDuration
 
 from ._constants import BATCH_KEY, LANGUAGE, MAX_CELLS_FOR_ESTIMATES
 from ._fine_tuning import frozen_if, partly_frozen
@@ -78,8 +78,13 @@ class PlainHistoryRunner(TrainRunner):
     def __call__(self) -> None:
         """Run training."""
         with warnings.catch_warnings():
-            # a stream reads its blocks once, without workers
-            warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__`")
+            # streams have no workers, and keep their position themselves
+            for message in (
+                "Your `IterableDataset` has `__len__`",
+                "You're resuming from a checkpoint that ended before",
+            ):
+                if isinstance(self.data_splitter, CellStreamModule):
+                    warnings.filterwarnings("ignore", message=message)
             super().__call__()
 
     def _update_history(self) -> None:

@@ -75,9 +75,13 @@ class LatestCheckpoints(Checkpoint):
         self._saved = 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Save, if it is time; at the end of an epoch only when the loop has counted it."""
+        if not trainer.is_last_batch:
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, if it is time."""
-        if trainer.global_step % self.every_n_steps == 0 and trainer.global_step > self._saved:
-            self._save(trainer)
+        self._save_if_due(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save, if the process was asked to end; Lightning raises that between two steps, in all processes."""
@@ -85,6 +89,10 @@ class LatestCheckpoints(Checkpoint):
             if trainer.global_step > self._saved:
                 self._save(trainer)
             logger.info(f"Asked to end after step {trainer.global_step}: all is saved in {self.folder}.")
+
+    def _save_if_due(self, trainer: pl.Trainer) -> None:
+        if trainer.global_step % self.every_n_steps == 0 and trainer.global_step > self._saved:
+            self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved = trainer.global_step

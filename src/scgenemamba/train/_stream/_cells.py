@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from scgenemamba.tokens import CellBatch
 
     from ._files import CellFile
-    from ._order import Blocks, CellOrder
+    from ._order import Blocks, CellOrder, Mixed
+    from ._runs import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,8 @@ class CellStream(IterableDataset):
     ----------
     epoch, first_batch
         Of the next iteration; iterating on starts the next epoch at its beginning.
+    position
+        Epoch and batch that come after the batches handed out so far.
     waited
         Seconds that were spent here while a batch was wanted.
     """
@@ -75,6 +78,7 @@ class CellStream(IterableDataset):
         super().__init__()
         self.sources, self.tokenizer, self.order = sources, tokenizer, order
         self.epoch = self.first_batch = 0
+        self.position = (0, 0)
         self.waited = 0.0
 
     def __len__(self) -> int:
@@ -85,6 +89,7 @@ class CellStream(IterableDataset):
         epoch, first_batch = self.epoch, self.first_batch
         self.epoch, self.first_batch = epoch + 1, 0
         asked = time.perf_counter()
+        number = first_batch
         sizes = iter(self.order.batch_sizes(epoch)[first_batch:].tolist())
         size, waiting = next(sizes, 0), None
         # the next cells are read while these are learnt from
@@ -94,6 +99,8 @@ class CellStream(IterableDataset):
             # sizes of zero would never end
             while size and len(waiting) - start >= size:
                 batch = waiting[start : start + size].batch()
+                number += 1
+                self.position = (epoch, number) if number < len(self) else (epoch + 1, 0)
                 self.waited += time.perf_counter() - asked
                 yield batch
                 asked = time.perf_counter()
@@ -101,22 +108,46 @@ class CellStream(IterableDataset):
             waiting = waiting[start:]
 
     def _mixed(self, epoch: int, first_batch: int) -> Iterator[_Cells]:
-        for mixed in self.order.mixed(epoch, first_batch):
-            yield self._read(mixed.blocks)[mixed.order[mixed.skipped :]]
+        # and the ones after them are read while those are ranked
+        for mixed, parts in read_ahead(self._parts(epoch, first_batch), 1):
+            yield self._ranked(parts)[mixed.order[mixed.skipped :]]
 
-    def _read(self, blocks: Blocks) -> _Cells:
+    def _parts(self, epoch: int, first_batch: int) -> Iterator[tuple[Mixed, list[_Part]]]:
+        for mixed in self.order.mixed(epoch, first_batch):
+            yield mixed, self._read(mixed.blocks)
+
+    def _read(self, blocks: Blocks) -> list[_Part]:
         runs = zip(blocks.file.tolist(), blocks.first.tolist(), blocks.size.tolist(), strict=True)
         by_file = [
             (self.sources[file], [(first, size) for _, first, size in group])
             for file, group in groupby(runs, key=lambda run: run[0])
         ]
-        read = read_together([source.file.reading(runs) for source, runs in by_file])
-        n_tokens, counts, numbers = len(self.tokenizer.factors), [], []
-        for values, (source, runs_of_file) in zip(read, by_file, strict=True):
-            counts.append(to_token_space(counts_from(values, source.scale), source.token_ids, n_tokens))
-            numbers += [source.first_cell + first + np.arange(size) for first, size in runs_of_file]
-        ranked = self.tokenizer(sp.vstack(counts, format="csr"))
-        return _Cells(ranked.tokens, ranked.cu_seqlens, np.concatenate(numbers))
+        values = read_together([source.file.reading(runs_of_file) for source, runs_of_file in by_file])
+        return [_Part(*of_file, read) for of_file, read in zip(by_file, values, strict=True)]
+
+    def _ranked(self, parts: list[_Part]) -> _Cells:
+        n_tokens = len(self.tokenizer.factors)
+        ranked = self.tokenizer(sp.vstack([part.counts(n_tokens) for part in parts], format="csr"))
+        numbers = np.concatenate([part.numbers for part in parts])
+        return _Cells(ranked.tokens, ranked.cu_seqlens, numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Runs of cells of one file, and their values as they are there."""
+
+    source: Source
+    runs: list[Run]
+    values: sp.csr_matrix
+
+    def counts(self, n_tokens: int) -> sp.csr_matrix:
+        """Linear values in token space."""
+        return to_token_space(counts_from(self.values, self.source.scale), self.source.token_ids, n_tokens)
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Numbers of the cells among those of all files."""
+        return np.concatenate([self.source.first_cell + first + np.arange(size) for first, size in self.runs])
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,7 +80,7 @@ class CellStreamModule(pl.LightningDataModule):
         self._tokenizer = RankTokenizer(factors, max_tokens=max_tokens)
         self._stream: CellStream | None = None
         # of a checkpoint, for the next training only
-        self._position: dict[str, int] | None = None
+        self._position: tuple[int, int] | None = None
 
     @property
     def n_obs(self) -> int:
@@ -100,7 +100,7 @@ class CellStreamModule(pl.LightningDataModule):
         """Batches of the next epoch, in a new order each time."""
         self._stream = self._stream_of(self._training)
         if self._position is not None:
-            self._stream.epoch, self._stream.first_batch = self._position["epoch"], self._position["first_batch"]
+            self._stream.epoch, self._stream.first_batch = self._stream.position = self._position
         elif self.trainer is not None:
             self._stream.epoch = self.trainer.current_epoch
         self._position = None
@@ -136,24 +136,14 @@ class CellStreamModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and batch that come next, and what that numbering depends on."""
-        return {**self._next(), **self._numbering()}
+        # counted by the stream: after some restarts, Lightning's own count of batches is behind
+        epoch, first_batch = (0, 0) if self._stream is None else self._stream.position
+        return {"epoch": epoch, "first_batch": first_batch, **self._numbering()}
 
     def _numbering(self) -> dict[str, int]:
         world_size = 1 if self.trainer is None else self.trainer.world_size
         numbering = {"world_size": world_size, "batch_size": self.batch_size, "seed": self.seed}
         return {**numbering, "n_training_cells": self.n_obs}
-
-    def _next(self) -> dict[str, int]:
-        if self.trainer is None:
-            return self._position or {"epoch": 0, "first_batch": 0}
-        # completed is counted after the callbacks of a batch, which may write the checkpoint
-        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        progress = int(batches.processed)
-        epoch = self.trainer.current_epoch
-        n_batches = 0 if self._stream is None else len(self._stream)
-        if n_batches and progress >= n_batches:
-            return {"epoch": epoch + 1, "first_batch": 0}
-        return {"epoch": epoch, "first_batch": progress}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on where a checkpoint was written.
@@ -167,7 +157,7 @@ class CellStreamModule(pl.LightningDataModule):
             if state_dict.get(name, now) != now:
                 msg = f"The checkpoint was written with {name}={state_dict[name]}, now it is {now}: go on with the same, or start anew."
                 raise ValueError(msg)
-        self._position = {"epoch": int(state_dict["epoch"]), "first_batch": int(state_dict["first_batch"])}
+        self._position = int(state_dict["epoch"]), int(state_dict["first_batch"])
 
     def _validation_streams(self) -> Iterator[CellStream]:
         if len(self._held_out):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
@@ -11,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from ._zarr_parts import is_zarr, read_parts
+
 Run: TypeAlias = tuple[int, int]
 """First row, and number of rows."""
-_Wanted: TypeAlias = list[tuple[Any, slice]]
+_Wanted: TypeAlias = list[tuple[Any, list[slice]]]
 Reading: TypeAlias = Generator[_Wanted, list[npt.NDArray[Any]], sp.csr_matrix]
-"""Yields the parts of arrays that it needs, is sent them, and returns the rows."""
+"""Yields the arrays that it needs parts of, is sent those parts end to end for each array, and returns the rows."""
 
 
 class SparseRows:
@@ -34,11 +35,11 @@ class SparseRows:
 
     def reading(self, runs: Sequence[Run]) -> Reading:
         """CSR ``(n, n_columns)``."""
-        bounds = yield [(self._indptr, slice(first, first + size + 1)) for first, size in runs]
+        (joined,) = yield [(self._indptr, [slice(first, first + size + 1) for first, size in runs])]
+        bounds = np.split(joined, np.cumsum([size + 1 for _, size in runs])[:-1])
         parts = [slice(int(bound[0]), int(bound[-1])) for bound in bounds]
-        read = yield [(array, part) for array in (self._data, self._indices) for part in parts]
-        data, indices = _joined(read[: len(runs)]), _joined(read[len(runs) :])
-        indptr = np.cumsum(_joined([np.zeros(1, dtype=np.int64), *(np.diff(bound) for bound in bounds)]))
+        data, indices = yield [(self._data, parts), (self._indices, parts)]
+        indptr = np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(bound) for bound in bounds)]))
         return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, self.shape[1]))
 
 
@@ -58,7 +59,8 @@ class DenseRows:
 
     def reading(self, runs: Sequence[Run]) -> Reading:
         """CSR ``(n, n_columns)``."""
-        return sp.csr_matrix(_joined((yield [(self._array, slice(first, first + size)) for first, size in runs])))
+        (rows,) = yield [(self._array, [slice(first, first + size) for first, size in runs])]
+        return sp.csr_matrix(rows)
 
 
 def read_together(readings: Sequence[Reading]) -> list[sp.csr_matrix]:
@@ -72,28 +74,14 @@ def read_together(readings: Sequence[Reading]) -> list[sp.csr_matrix]:
                 wanted[i] = readings[i].send(answer)
             except StopIteration as end:
                 results[i] = end.value
-        read = iter(_read([part for parts in wanted.values() for part in parts]))
-        answers = {i: list(islice(read, len(parts))) for i, parts in wanted.items()}
+        read = iter(_read([of_array for of_reading in wanted.values() for of_array in of_reading]))
+        answers = {i: list(islice(read, len(of_reading))) for i, of_reading in wanted.items()}
     return results
 
 
 def _read(wanted: _Wanted) -> list[npt.NDArray[Any]]:
-    if not any(_is_zarr(array) for array, _ in wanted):
-        return [array[part] for array, part in wanted]
-    from zarr.core.sync import sync
-
-    # h5py has no asynchronous reading
-    of_zarr = [part for part in wanted if _is_zarr(part[0])]
-    read = iter(sync(_read_at_once(of_zarr)))
-    return [next(read) if _is_zarr(array) else array[part] for array, part in wanted]
-
-
-async def _read_at_once(wanted: _Wanted) -> list[npt.NDArray[Any]]:
-    return await asyncio.gather(*(array.async_array.getitem(part) for array, part in wanted))
-
-
-def _is_zarr(array: Any) -> bool:
-    return hasattr(array, "async_array")
+    of_zarr = iter(read_parts([of_array for of_array in wanted if is_zarr(of_array[0])]))
+    return [next(of_zarr) if is_zarr(array) else _joined([array[p] for p in parts]) for array, parts in wanted]
 
 
 def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -218,6 +218,10 @@ def _scale_of(file: CellFile) -> Scale:
     if scale is None:
         msg = f"The values of {file.path} are no counts, and the base of their logarithm is unknown. Name a layer with counts, or say in uns['log1p'] what they are, as scanpy does."
         raise ValueError(msg)
+    n_filled = np.count_nonzero(np.diff(sample.indptr))
+    if scale.kind == "linear" and len(cells_of_another_scale(sample, Scale("counts"))) < n_filled / 2:
+        # counts, but for some cells: the pass names the first
+        return Scale("counts")
     return scale
 
 
