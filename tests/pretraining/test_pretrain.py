@@ -91,6 +91,20 @@ def test_going_on_from_pretrained_weights_keeps_their_genes(config, cells, tmp_p
     assert not torch.equal(one["embeddings.weight"], two["embeddings.weight"])
 
 
+def test_weights_that_cannot_be_gone_on_from_are_named(config, cells, tmp_path, capsys):
+    adata = ad.read_h5ad(cells[0])
+    GeneMambaModel.setup_anndata(adata)
+    model = GeneMambaModel(adata, preset="tiny", n_layers=1, max_tokens=40)
+    model.save_pretrained(tmp_path / "decoder")
+    path = config(model={"start_from": str(tmp_path / "decoder")})
+    assert run(path) == 1
+    assert "also learnt counts, which needs an AnnData" in capsys.readouterr().err
+    assert run(config("first"), "--training.max_epochs", 1) == 0
+    path = config("second", model={"start_from": str(tmp_path / "first" / "model")})
+    assert run(path, "--objective.language", "next_token") == 1
+    assert "learnt masked_genes, the configuration asks for objective.language: next_token" in capsys.readouterr().err
+
+
 def test_a_dry_run_tells_and_trains_nothing(config, tmp_path, capsys):
     assert run(config(), "--dry-run") == 0
     told = capsys.readouterr().out

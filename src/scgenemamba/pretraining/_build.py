@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scvi import settings
 from scvi.model._utils import parse_device_args
 
-from scgenemamba.model import GeneMambaModel, default_epochs
+from scgenemamba.model import LANGUAGE, GeneMambaModel, default_epochs
 
 from ._files import OutputFolder, files_of
 
@@ -27,12 +27,13 @@ def build(config: PretrainConfig) -> tuple[CellStreamModule, GeneMambaModel]:
     """
     settings.seed = config.training.seed
     asked, data = config.model, config.data
-    objective: dict[str, Any] = {"language": config.objective.language, "mask_rate": config.objective.mask_rate}
+    objective = {name: getattr(config.objective, name) for name in ("language", "mask_rate", "masked_last")}
     # without a decoder there is nothing that this loss would have to be weighed against
     objective["masked_weight"] = 1.0
     start = None
     if asked.start_from is not None:
         start = GeneMambaModel.from_pretrained(asked.start_from, backend=asked.backend)
+        _check_start(start, config)
     cells = GeneMambaModel.setup_files(
         files_of(data.files),
         layer=data.layer,
@@ -54,10 +55,22 @@ def build(config: PretrainConfig) -> tuple[CellStreamModule, GeneMambaModel]:
         max_tokens=asked.max_tokens,
         d_state=asked.d_state,
         fusion=asked.fusion,
+        tied_head=asked.tied_head,
         backend=asked.backend,
         **objective,
     )
     return cells, model
+
+
+def _check_start(model: GeneMambaModel, config: PretrainConfig) -> None:
+    found, start, language = set(model.module.objectives), config.model.start_from, config.objective.language
+    others = sorted(found - set(LANGUAGE))
+    if others:
+        msg = f"{start} also learnt {', '.join(others)}, which needs an AnnData: train it on one, or start from weights of tokens alone."
+        raise ValueError(msg)
+    if language not in found:
+        msg = f"{start} learnt {', '.join(sorted(found))}, the configuration asks for objective.language: {language}."
+        raise ValueError(msg)
 
 
 def n_processes(config: PretrainConfig) -> int:

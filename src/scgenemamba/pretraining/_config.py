@@ -55,10 +55,12 @@ class ModelConfig:
         Size of the state.
     fusion
         How the two directions are joined.
+    tied_head
+        Predict genes with their embeddings.
     backend
         Implementation of the scan.
     start_from
-        Folder or hub repository with weights to go on from, which brings its architecture and genes; none for new weights.
+        Folder or hub repository with weights to go on from, which brings its architecture, genes and masks; none for new weights.
     """
 
     preset: str = "small"
@@ -67,6 +69,7 @@ class ModelConfig:
     max_tokens: int | None = None
     d_state: int = 64
     fusion: Literal["mean", "sum", "gate", "concat", "alternate"] = "mean"
+    tied_head: bool = False
     backend: str = "auto"
     start_from: str | None = None
 
@@ -81,6 +84,8 @@ class ObjectiveConfig:
         Loss over the vocabulary.
     mask_rate
         Share of hidden genes.
+    masked_last
+        Move hidden genes behind the others, so that their neighbours do not give them away.
     gene_sets
         GMT files for the pathway term, or the word coexpression; empty for none.
     pathway_weight
@@ -89,6 +94,7 @@ class ObjectiveConfig:
 
     language: Literal["masked_genes", "next_token", "leaky_next_token"] = "masked_genes"
     mask_rate: float = 0.15
+    masked_last: bool = False
     gene_sets: list[str] = field(default_factory=list)
     pathway_weight: float = 0.1
 

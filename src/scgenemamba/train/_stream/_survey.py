@@ -28,6 +28,7 @@ from scgenemamba.tokens import (
 
 from ._cells import Source
 from ._files import CellFile
+from ._zarr import datasets_of
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -86,7 +87,7 @@ def survey(
     Parameters
     ----------
     paths
-        Files, h5ad or zarr; each may have other genes.
+        Files, h5ad or zarr, or annbatch collections; each may have other genes.
     layer
         Layer that holds the values, ``None`` for X.
     gene_key
@@ -107,7 +108,7 @@ def survey(
         msg = "There are no files to read."
         raise ValueError(msg)
     usable = _Usable(skip_corrupt)
-    looked_at = [seen for path in paths if (seen := usable(path, partial(_look_at, path, layer, gene_key))) is not None]
+    looked_at = [seen for path in datasets_of(paths) if (seen := usable(path, partial(_look_at, path, layer, gene_key))) is not None]
     given = vocabulary
     vocabulary = given or Vocabulary.from_names(np.concatenate([[], *(names for _, names, _ in looked_at)]))
     n_cells = sum(file.n_cells for file, _, _ in looked_at)
