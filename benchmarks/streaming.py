@@ -76,11 +76,11 @@ def measure(path: Path) -> None:
         assert seen == n_cells
         return n_cells / (time.perf_counter() - started)
 
-    before = _peak()
+    before = peak()
     # compiles
     epoch(BATCH_SIZE)
     rate = epoch(file.n_cells)
-    memory = _peak() - before
+    memory = peak() - before
     started = time.perf_counter()
     for mixed in CellOrder(Blocks.of_files([file.n_cells]), BATCH_SIZE).mixed(0):
         for first, size in zip(mixed.blocks.first.tolist(), mixed.blocks.size.tolist(), strict=True):
@@ -89,7 +89,8 @@ def measure(path: Path) -> None:
     print(f"{file.n_cells:>10,} {rate:>15,.0f} {alone:>20,.0f} {memory:>20.2f}", flush=True)
 
 
-def _peak() -> float:
+def peak() -> float:
+    """Largest memory of this process so far, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

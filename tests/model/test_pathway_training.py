@@ -84,3 +84,34 @@ def test_gmt_files_are_read(tmp_path):
     (tmp_path / "empty.gmt").write_text("one\ttwo\n")
     with pytest.raises(ValueError, match="no gene set"):
         read_gene_sets(tmp_path / "empty.gmt")
+
+
+def test_genes_that_are_expressed_together_are_found_in_the_data(adata):
+    """Pairs of the same factor are found, and their states become alike."""
+    generator = np.random.default_rng(0)
+    factors = generator.gamma(1.0, 2.0, size=(adata.n_obs, 5))
+    counts = generator.poisson(factors[:, np.arange(adata.n_vars) % 5])
+    adata.X = type(adata.X)(counts.astype(np.float32))
+    GeneMambaModel.setup_anndata(adata)
+    model = GeneMambaModel(adata, **TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        made = []
+        contrast = _pathway.PathwayContrast
+        patch.setattr(
+            _pathway, "PathwayContrast", lambda pairs, *a, **k: made.append(pairs) or contrast(pairs, *a, **k)
+        )
+        train(model, gene_sets="coexpression")
+    column = {gene: i for i, gene in enumerate(adata.var_names)}
+    of_token = np.array([column[gene] for gene in model.vocabulary.genes])
+    first, second = (of_token[made[0][:, side] - 2] for side in (0, 1))
+    assert len(first) > 10
+    assert ((first - second) % 5 == 0).mean() > 0.95
+    assert (model.history["pathway_train"].to_numpy() > 0).all()
+
+
+def test_data_without_co_expressed_genes_say_so(adata):
+    adata.X = type(adata.X)(np.ones(adata.shape, dtype=np.float32))
+    GeneMambaModel.setup_anndata(adata)
+    model = GeneMambaModel(adata, **TINY)
+    with pytest.raises(ValueError, match="are co-expressed in .* cells: give gene sets"):
+        train(model, gene_sets="coexpression")

@@ -113,3 +113,52 @@ def test_after_an_interruption_nothing_is_lost_or_seen_twice(paths, tmp_path, mo
     assert rest == steps[kept:]
     for name, value in whole.module.state_dict().items():
         assert torch.equal(value, again.module.state_dict()[name]), name
+
+
+def test_further_cells_are_validated_under_their_names(paths):
+    cells, model = new(paths[:1], validation={"other": paths[1]})
+    model.train(datamodule=cells, max_epochs=2, check_val_every_n_epoch=1, enable_progress_bar=False)
+    for name in (
+        "validation_loss",
+        "masked_genes_validation",
+        "validation_loss_other",
+        "masked_genes_validation_other",
+    ):
+        assert len(model.history[name]) == 2
+    # genes that training does not know are no tokens
+    assert len(model.vocabulary) == 40
+    (batch, *_) = cells.val_dataloader()[1]
+    assert int(batch["tokens"].max()) < model.vocabulary.n_tokens
+
+
+def test_a_pretrained_model_keeps_its_genes_and_factors(paths):
+    cells, model = new(paths[:1])
+    model.train(datamodule=cells, max_epochs=1, **QUICK)
+    more = GeneMambaModel.setup_files(paths[1], model=model, batch_size=32)
+    assert more.registry is model.registry_
+    np.testing.assert_array_equal(more.found.medians, cells.found.medians)
+    before = model.module.network.encoder.embeddings.weight.detach().clone()
+    model.train(datamodule=more, max_epochs=1, **QUICK)
+    assert not torch.equal(before, model.module.network.encoder.embeddings.weight)
+
+
+def test_co_expressed_genes_of_files(paths):
+    cells, model = new(paths)
+    counts = cells.expression(100)
+    assert counts.shape == (128, model.vocabulary.n_tokens)
+    model.train(datamodule=cells, max_epochs=1, gene_sets="coexpression", enable_progress_bar=False)
+    assert model.history["pathway_train"].iloc[0, 0] > 0
+
+
+def test_what_no_loss_reaches_is_not_trained(paths):
+    """Several processes would wait for its gradients."""
+    cells, model = new(paths)
+
+    class Reached(Callback):
+        def on_after_backward(self, trainer, plan):
+            self.missing = [n for n, p in plan.named_parameters() if p.requires_grad and p.grad is None]
+
+    reached = Reached()
+    model.train(datamodule=cells, max_epochs=1, callbacks=[reached], **QUICK)
+    assert reached.missing == []
+    assert all(parameter.requires_grad for parameter in model.module.parameters())

@@ -34,3 +34,24 @@ def test_training_curves():
     assert len(pl.training_curves(Trained(), metric="kl").lines) == 1
     with pytest.raises(ValueError, match="No metric 'nonsense'"):
         pl.training_curves(Trained(), metric="nonsense")
+
+
+def test_pretraining_curves_are_drawn_against_tokens():
+    log = pd.DataFrame(
+        {
+            "tokens": [10.0, None, 30.0, None],
+            "train_loss_step": [5.0, None, 4.0, None],
+            "masked_genes_validation": [None, 4.5, None, 4.0],
+            "masked_genes_validation_other_lab": [None, 4.7, None, 4.3],
+        },
+        index=[0, 1, 2, 3],
+    )
+    ax = pl.pretraining_curves(log, {"held_out": {"unigram": 6.0, "mean_rank": 5.5}})
+    drawn = {line.get_label(): line for line in ax.lines}
+    assert drawn["training"].get_xdata().tolist() == [10.0, 30.0]
+    assert drawn["other lab"].get_xdata().tolist() == [20.0, 30.0]
+    assert drawn["held out"].get_ydata().tolist() == [4.5, 4.0]
+    assert drawn["held out, mean rank"].get_ydata() == [5.5, 5.5]
+    assert ax.get_xlabel() == "tokens"
+    with pytest.raises(ValueError, match="no tokens or losses"):
+        pl.pretraining_curves(log.drop(columns="tokens"))

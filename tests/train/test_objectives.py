@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scvi.distributions import NegativeBinomial
 
 from scgenemamba.nn import Classifier, Encoded, GeneMambaConfig, GeneMambaNetwork, GeneReadout, TokenHead
-from scgenemamba.train import CellRandom, CellType, CountsGivenBatch, MaskedGenes
+from scgenemamba.train import CellRandom, CellType, CountsGivenBatch, GeneMambaTrainingPlan, MaskedGenes
 
 CONFIG = GeneMambaConfig(n_tokens=20, d_model=32, n_layers=2, d_state=16, n_latent=6)
 LENGTHS = [5, 0, 9]
@@ -165,3 +165,52 @@ def test_gene_readout_is_linear_in_rank_weighted_genes(batch):
                 features[cell, int(batch["tokens"][position])] += 1 - place / int(stop - start)
     expected = 10 * (features @ readout.weight + readout.bias)
     torch.testing.assert_close(readout(batch["tokens"], batch["cu_seqlens"], masked), expected)
+
+
+class Reading(torch.nn.Module):
+    """A module that keeps what it is asked to encode."""
+
+    def __init__(self, network, objective):
+        super().__init__()
+        self.network = network
+        self.objectives = torch.nn.ModuleDict({"masked_genes": objective})
+
+    def truncate(self, batch):
+        return batch
+
+    def encode(self, batch, masked=None, reading="both"):
+        self.read = batch["tokens"].clone(), masked
+        return self.network(batch["tokens"], batch["cu_seqlens"], masked, reading)
+
+
+def test_hidden_genes_behind_the_others_are_not_given_away_by_their_neighbours(network, batch):
+    head = TokenHead(CONFIG.d_model, CONFIG.n_tokens)
+    losses = []
+    for place in (0, 2, 4):
+        # the first cell has its hidden gene at another place, and its other genes in the same order
+        others = [3, 5, 7, 11]
+        tokens = batch["tokens"].clone()
+        tokens[:5] = torch.tensor([*others[:place], 13, *others[place:]], dtype=torch.int32)
+        objective = MaskedGenes(head, last=True)
+        objective.prepare = lambda cells, random, place=place: torch.arange(14) == place
+        module = Reading(network, objective)
+        named, _ = GeneMambaTrainingPlan(module).losses({**batch, "tokens": tokens}, CellRandom(0, 0))
+        read, masked = module.read
+        assert read[:5].tolist() == [*others, 13]
+        assert masked.nonzero().flatten().tolist() == [4]
+        assert torch.equal(read[5:], tokens[5:])
+        losses.append(float(named["masked_genes"].detach()))
+    assert losses[0] == losses[1] == losses[2] > 0
+
+
+def test_moved_tokens_stay_in_their_cells(batch):
+    from scgenemamba.train._plan import move_last
+
+    masked = torch.tensor([1, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0], dtype=torch.bool)
+    moved, hidden = move_last(batch, masked)
+    tokens = batch["tokens"]
+    assert (
+        moved["tokens"].tolist()
+        == torch.cat([tokens[i] for i in ([1, 3, 4, 0, 2], [5, 7, 8, 10, 11, 12, 13, 6, 9])]).tolist()
+    )
+    assert hidden.nonzero().flatten().tolist() == [3, 4, 12, 13]

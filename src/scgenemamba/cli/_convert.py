@@ -114,7 +114,9 @@ class _Input:
             return values
         used = np.flatnonzero(self.columns >= 0)
         parts = np.ones(len(used), dtype=np.float32), (used, self.columns[used])
-        return sp.csr_matrix(values @ sp.csr_matrix(parts, shape=(self.file.n_genes, len(self.genes))))
+        summed = values @ sp.csr_matrix(parts, shape=(self.file.n_genes, len(self.genes)))
+        summed.sort_indices()
+        return summed
 
 
 def _check_annbatch() -> None:
@@ -188,9 +190,9 @@ def _write(inputs: list[_Input], path: Path, request: ConvertRequest) -> None:
     n_cells = sum(one.file.n_cells for one in inputs)
     bytes_per_cell = sum(one.bytes_per_cell * one.file.n_cells for one in inputs) / n_cells
     with warnings.catch_warnings(), rust_codecs():
-        # of zarr about a draft of its format, and of annbatch about columns that a file lacks
-        warnings.filterwarnings("ignore", "Consolidated metadata")
-        warnings.filterwarnings("ignore", "Found obs keys")
+        # of zarr about a draft of its format, of annbatch about columns that a file lacks and names that it makes unique itself
+        for known in ("Consolidated metadata", "Found obs keys", "Observation names are not unique"):
+            warnings.filterwarnings("ignore", known)
         DatasetCollection(path).add_adatas(
             list(by_path),
             load_adata=lambda name: _lazy(by_path[name]),

@@ -108,7 +108,8 @@ def survey(
         msg = "There are no files to read."
         raise ValueError(msg)
     usable = _Usable(skip_corrupt)
-    looked_at = [seen for path in datasets_of(paths) if (seen := usable(path, partial(_look_at, path, layer, gene_key))) is not None]
+    files = datasets_of(paths)
+    looked_at = [seen for path in files if (seen := usable(path, partial(_look_at, path, layer, gene_key))) is not None]
     given = vocabulary
     vocabulary = given or Vocabulary.from_names(np.concatenate([[], *(names for _, names, _ in looked_at)]))
     n_cells = sum(file.n_cells for file, _, _ in looked_at)
