@@ -196,7 +196,8 @@ def _write(inputs: list[_Input], path: Path, request: ConvertRequest) -> None:
         DatasetCollection(path).add_adatas(
             list(by_path),
             load_adata=lambda name: _lazy(by_path[name]),
-            dataset_size=max(int(request.gigabytes * 1e9 / bytes_per_cell), _RUN),
+            # with less, annbatch would put all cells into one data set
+            dataset_size=max(int(request.gigabytes * 1e9 / bytes_per_cell), 2 * _RUN),
             n_obs_per_chunk=_CELLS_PER_CHUNK,
             shuffle_chunk_size=_RUN,
             rng=np.random.default_rng(request.seed),
