@@ -4,7 +4,8 @@
 
 A fifth of the genes of all sets are held out: the term never hears of them. Each seed pretrains with and without the term. Then
 the contextual states of each held-out gene are averaged over the cells of OTHER that express it, and the area under the ROC curve
-says how well their cosine similarity tells pairs of genes that share a set from other pairs of genes that belong to sets.
+says how well their cosine similarity tells pairs of genes that share a set from other pairs of genes that belong to sets: of all
+that 20 cells express, and of those that one cell in twenty does (common).
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ def gene_states(model: GeneMambaModel, cells, device: torch.device) -> tuple[np.
     return (total / count.clamp(min=1).unsqueeze(1)).cpu().numpy(), count.cpu().numpy()
 
 
-def auroc(states: np.ndarray, count: np.ndarray, sets: dict[str, np.ndarray]) -> tuple[float, int]:
+def auroc(
+    states: np.ndarray, count: np.ndarray, sets: dict[str, np.ndarray], least: int = MIN_CELLS
+) -> tuple[float, int]:
     """Of pairs that share a set against other pairs, among genes that enough cells express."""
     from sklearn.metrics import roc_auc_score
 
     members = np.unique(np.concatenate(list(sets.values())))
-    genes = members[count[members] >= MIN_CELLS]
+    genes = members[count[members] >= least]
     unit = states[genes] - states[genes].mean(0)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     together = np.zeros((states.shape[0],) * 2, dtype=bool)
@@ -106,6 +109,8 @@ def run(arguments: argparse.Namespace, seed: int, weight: float) -> dict[str, fl
         model.save_pretrained(arguments.save)
     score, n_genes = auroc(states, count, small_sets(held_out, model))
     of_training, _ = auroc(states, count, small_sets(training, model))
+    n_cells = cells.validation["unseen"].n_cells
+    of_common, n_common = auroc(states, count, small_sets(held_out, model), n_cells // 20)
     loss = {
         name: float(model.history[f"masked_genes_validation{suffix}"].iloc[-1, 0])
         for name, suffix in (("loss", ""), ("loss_unseen", "_unseen"))
@@ -114,6 +119,8 @@ def run(arguments: argparse.Namespace, seed: int, weight: float) -> dict[str, fl
         "seed": seed,
         "weight": weight,
         "auroc": score,
+        "auroc_common": of_common,
+        "n_common": n_common,
         "n_genes": n_genes,
         "auroc_training": of_training,
         **loss,
@@ -151,7 +158,7 @@ def main() -> None:
         rows = [row for row in found if row["weight"] == weight]
         scores = {
             name: mean_interval([row[name] for row in rows])
-            for name in ("auroc", "auroc_training", "loss", "loss_unseen", "seconds")
+            for name in ("auroc", "auroc_common", "auroc_training", "loss", "loss_unseen", "seconds")
         }
         print(f"weight {weight}: " + ", ".join(f"{name} {value}" for name, value in scores.items()), flush=True)
 
