@@ -37,6 +37,8 @@ def pretraining_curves(
     if "tokens" not in log or "train_loss_step" not in log:
         msg = f"The log has no tokens or losses by step; it has {list(log.columns)}."
         raise ValueError(msg)
+    from matplotlib.ticker import EngFormatter
+
     ax = new_axes(5, 3.6) if ax is None else ax
     tokens = log["tokens"].interpolate(limit_direction="both")
     train = log["train_loss_step"].dropna()
@@ -54,6 +56,7 @@ def pretraining_curves(
             if height is not None:
                 label = f"{name.replace('_', ' ')}, {kind.replace('_', ' ')}"
                 ax.axhline(height, color=colors[name], ls=style, lw=1, label=label)
+    ax.xaxis.set_major_formatter(EngFormatter())
     ax.set(xlabel="tokens", ylabel="loss of hidden genes, nats")
     hide_frame(ax)
     legend_above(ax)

@@ -49,6 +49,8 @@ def write_report(
     baselines: dict[str, dict[str, float]],
 ) -> None:
     """Write the losses beside the baselines, as JSON and as a figure."""
+    import matplotlib.pyplot as plt
+
     log = read_log(out)
     losses = {}
     for name in cells.validation_names:
@@ -73,5 +75,6 @@ def write_report(
     }
     figure: Any = pretraining_curves(log, baselines).figure
     figure.savefig(out.path / "loss.png", dpi=150)
+    plt.close(figure)
     # the last: it says that the run has ended
     out.report.write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -96,7 +96,7 @@ class LatestCheckpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved = trainer.global_step
-        trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+        trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt", weights_only=False)
         if trainer.is_global_zero:
             for path in _by_step(self.folder)[self.keep :]:
                 path.unlink()
