@@ -130,7 +130,7 @@ class TrainingConfig:
     num_nodes
         Nodes.
     strategy
-        Lightning's strategy: auto, ddp, fsdp.
+        Lightning's strategy, such as auto or ddp.
     """
 
     max_epochs: int | None = None

@@ -65,7 +65,7 @@ class CellFile:
         return read_together([self.reading([(first, n_cells)])])[0]
 
     def reading(self, runs: Sequence[Run]) -> Reading:
-        """Values of several runs of cells one after the other, for :func:`read_together`."""
+        """Values of several runs of cells one after the other, for ``read_together``."""
         return self._values.reading([(first, min(size, self.n_cells - first)) for first, size in runs])
 
     def spread(self, n_cells: int, n_runs: int = 16) -> sp.csr_matrix:
