@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -146,8 +149,9 @@ def corrupt(path):
     """Overwrite stored values, compressed so that reading fails."""
     import h5py
 
-    adata = ad.read_h5ad(path)
-    adata.write_h5ad(path, compression="gzip")
+    ad.read_h5ad(path).write_h5ad(path.with_suffix(".new"), compression="gzip")
+    # whoever has the old one open keeps it
+    path.with_suffix(".new").replace(path)
     with h5py.File(path) as file:
         place = file["X/data"].id.get_chunk_info(0)
     with path.open("r+b") as file:
@@ -185,6 +189,16 @@ def test_corrupt_files_are_named_and_left_out_only_if_asked(files, tmp_path):
         survey([nameless], gene_key="symbol")
     with pytest.raises(FileNotFoundError):
         survey([tmp_path / "nowhere.h5ad"], skip_corrupt=True)
+
+
+def test_a_file_that_breaks_later_is_named_when_it_is_met(files, tmp_path):
+    paths, _ = files
+    found = survey(paths)
+    # opened again, as in another process
+    broken = replace(found.sources[0], file=pickle.loads(pickle.dumps(found.sources[0].file)))
+    corrupt(paths[0])
+    with pytest.raises(OSError, match=rf"{paths[0].name} cannot be read"):
+        broken.counts(0, 64)
 
 
 def test_a_survey_is_kept_as_long_as_the_files_stay(files, tmp_path):

@@ -81,8 +81,13 @@ def read_together(readings: Sequence[Reading]) -> list[sp.csr_matrix]:
 
 def _read(wanted: _Wanted) -> list[npt.NDArray[Any]]:
     of_zarr = iter(read_parts([of_array for of_array in wanted if is_zarr(of_array[0])]))
-    return [next(of_zarr) if is_zarr(array) else _joined([array[p] for p in parts]) for array, parts in wanted]
+    return [next(of_zarr) if is_zarr(array) else _of_h5ad(array, parts) for array, parts in wanted]
 
 
-def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _of_h5ad(array: Any, parts: list[slice]) -> npt.NDArray[Any]:
+    try:
+        return np.concatenate([array[part] for part in parts])
+    except (OSError, RuntimeError) as error:
+        # h5py says what is wrong, but not where
+        msg = f"{array.file.filename} cannot be read: {error}"
+        raise OSError(msg) from error

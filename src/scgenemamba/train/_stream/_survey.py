@@ -153,8 +153,8 @@ class _Usable:
             except (OSError, RuntimeError, KeyError) as error:
                 if isinstance(error, FileNotFoundError):
                     raise
-                # of a reading library, which does not know the name
-                msg = f"{path} cannot be read: {error}"
+                # a reading library may not know the name
+                msg = str(error) if str(path) in str(error) else f"{path} cannot be read: {error}"
                 raise ValueError(msg) from error
         except ValueError as error:
             if not self._skip_corrupt:
