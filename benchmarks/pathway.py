@@ -90,7 +90,6 @@ def run(arguments: argparse.Namespace, seed: int, weight: float) -> dict[str, fl
         max_tokens=arguments.max_tokens,
         masked_weight=1.0,
         masked_last=arguments.last,
-        tied_head=arguments.tied,
         mask_rate=arguments.mask_rate,
     )
     started = time.perf_counter()
@@ -142,7 +141,6 @@ def main() -> None:
     parser.add_argument("--lr", type=float)
     parser.add_argument("--mask-rate", type=float, default=0.15)
     parser.add_argument("--last", action="store_true", help="hidden genes behind the others (masked_last)")
-    parser.add_argument("--tied", action="store_true", help="genes predicted with their embeddings (tied_head)")
     parser.add_argument("--coexpression", action="store_true", help="pairs of co-expressed genes instead of the sets")
     parser.add_argument("--save", type=Path, help="folder for the last model")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1])

@@ -60,8 +60,6 @@ class GeneMambaModel(
         How the two directions are joined in each layer; ``"alternate"`` has layers that take turns in direction.
     pooling
         What summarises a cell's hidden states: any of ``"mean"``, ``"max"``, ``"cls"``.
-    tied_head
-        Predict genes with their embeddings, instead of a head with weights of its own.
     n_latent
         Size of the latent representation.
     n_decoder_genes
@@ -121,7 +119,6 @@ class GeneMambaModel(
         max_tokens: int | None = None,
         fusion: Literal["mean", "sum", "gate", "concat", "alternate"] = "mean",
         pooling: tuple[str, ...] = ("mean", "max"),
-        tied_head: bool = False,
         n_latent: int = 32,
         n_decoder_genes: int = 2000,
         n_hidden: int = 256,
@@ -149,7 +146,6 @@ class GeneMambaModel(
                 d_state=d_state,
                 fusion=fusion,
                 pooling=tuple(pooling),
-                tied_head=tied_head,
                 n_latent=n_latent,
                 **sizes,
             )

@@ -66,12 +66,13 @@ class PlainHistoryRunner(TrainRunner):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        callbacks = kwargs.pop("callbacks", [])
+        callbacks = kwargs.get("callbacks", [])
         checkpoints = [c for c in callbacks if isinstance(c, Checkpoint) and not isinstance(c, SaveCheckpoint)]
         if checkpoints:
             # scvi-tools would add one of its own
             kwargs["enable_checkpointing"] = False
-        super().__init__(*args, callbacks=[c for c in callbacks if c not in checkpoints], **kwargs)
+            kwargs["callbacks"] = [c for c in callbacks if c not in checkpoints]
+        super().__init__(*args, **kwargs)
         # beside the user's callbacks, wherever they were given
         self.trainer.callbacks += [TrainingDuration(), *checkpoints]
 

@@ -55,7 +55,6 @@ def build(config: PretrainConfig) -> tuple[CellStreamModule, GeneMambaModel]:
         max_tokens=asked.max_tokens,
         d_state=asked.d_state,
         fusion=asked.fusion,
-        tied_head=asked.tied_head,
         backend=asked.backend,
         **objective,
     )

@@ -55,8 +55,6 @@ class ModelConfig:
         Size of the state.
     fusion
         How the two directions are joined.
-    tied_head
-        Predict genes with their embeddings.
     backend
         Implementation of the scan.
     start_from
@@ -69,7 +67,6 @@ class ModelConfig:
     max_tokens: int | None = None
     d_state: int = 64
     fusion: Literal["mean", "sum", "gate", "concat", "alternate"] = "mean"
-    tied_head: bool = False
     backend: str = "auto"
     start_from: str | None = None
 
