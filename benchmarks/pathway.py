@@ -1,6 +1,6 @@
 """What the pathway term does to the states of genes, to the masked-gene loss and to the speed.
 
-    python benchmarks/pathway.py --cells CELLS.h5ad --unseen OTHER.h5ad --gene-sets reactome.gmt.gz --seeds 3
+    python benchmarks/pathway.py --cells CELLS.h5ad --unseen OTHER.h5ad --gene-sets reactome.gmt.gz --seeds 0 1 2
 
 A fifth of the genes of all sets are held out: the term never hears of them. Each seed pretrains with and without the term. Then
 the contextual states of each held-out gene are averaged over the cells of OTHER that express it, and the area under the ROC curve

@@ -1,6 +1,6 @@
 """What pretrained weights buy: annotation with few and with many labels, from them and from random weights.
 
-    python benchmarks/pretraining_gain.py FOLDER --data LABELLED.h5ad --shares 0.1 0.8 --seeds 5
+    python benchmarks/pretraining_gain.py FOLDER --data LABELLED.h5ad --shares 0.1 0.8 --seeds 0 1 2 3 4
 
 A share of the cells of each type keeps its labels; all other cells are annotated. The model with random weights is a new one of the
 same size; both are trained with their defaults for as many epochs. Scored are ``predict()``, which reads expression beside the

@@ -3,8 +3,8 @@
     python benchmarks/pretraining_speed.py --devices 1 2 --gene-sets reactome.gmt.gz
 
 Each case is a process of its own that trains on the cells of a file, with the optimiser, validation left out; with several devices,
-one alone accumulates as many batches for a step. Printed are tokens per second (the median over windows of five steps after the first fifteen), the share of them that
-the case before would have had, the time spent waiting for cells, and the losses along the way.
+one alone accumulates as many batches for a step. Printed are tokens per second (the median over windows of five steps after the first
+fifteen, the slowest and the fastest), the share of the time spent waiting for cells, and the losses along the way.
 """
 
 from __future__ import annotations

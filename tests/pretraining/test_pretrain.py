@@ -38,7 +38,7 @@ def test_from_files_to_a_normal_model(config, cells, tmp_path, capsys):
     out = tmp_path / "run"
     report = json.loads((out / "report.json").read_text())
     # eighteen batches an epoch, two for a step
-    assert report["steps"] == 17
+    assert report["steps"] == 18
     assert report["n_cells"] == 576
     assert report["losses"].keys() == {"held_out", "again"}
     for losses in report["losses"].values():
@@ -78,6 +78,17 @@ def test_the_same_from_python(cells, tmp_path):
     assert (tmp_path / "python" / "model" / "model.safetensors").stat().st_mtime_ns == written
     for name, value in model.module.state_dict().items():
         assert torch.equal(value.cpu(), again.module.state_dict()[name].cpu()), name
+
+
+def test_a_run_without_held_out_cells_and_shorter_than_its_logs(config, cells, tmp_path):
+    path = config(data={"held_out": 0.0, "validation": {"again": [str(cells[0])]}}, output={"log_every_n_steps": 1000})
+    assert run(path, "--training.max_epochs", 1) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["steps"] == 20
+    assert report["losses"].keys() == {"again"}
+    # cells of at most 40 genes
+    assert 0 < report["tokens"] <= 640 * 40
+    assert not (tmp_path / "run" / "loss.png").exists()
 
 
 def test_going_on_from_pretrained_weights_keeps_their_genes(config, cells, tmp_path):

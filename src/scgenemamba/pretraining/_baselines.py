@@ -10,6 +10,8 @@ from scvi import settings
 
 from scgenemamba.train import VALIDATION_EPOCH, CellRandom, RankBaselines
 
+from ._files import write_whole
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -51,5 +53,5 @@ def baseline_losses(cells: CellStreamModule, model: GeneMambaModel, kept: Path) 
         for name, loader in zip(names, cells.val_dataloader(), strict=True)
     }
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"of": of, "losses": found}, indent=1))
+    write_whole(kept, json.dumps({"of": of, "losses": found}, indent=1))
     return found

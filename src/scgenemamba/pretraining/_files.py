@@ -93,6 +93,13 @@ class OutputFolder:
         return needed, free
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step: a run that is killed leaves the one that was there, and no part of a new one."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def files_of(patterns: list[str]) -> list[str]:
     """Files that patterns stand for, in order.
 

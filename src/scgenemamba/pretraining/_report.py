@@ -11,6 +11,9 @@ import pandas as pd
 import yaml
 
 from scgenemamba.pl import pretraining_curves
+from scgenemamba.train import TrainingMonitor
+
+from ._files import write_whole
 
 if TYPE_CHECKING:
     from scgenemamba.model import GeneMambaModel
@@ -22,21 +25,17 @@ if TYPE_CHECKING:
 _PACKAGES = ("scgenemamba", "torch", "lightning", "scvi-tools", "anndata")
 
 
-def as_yaml(config: PretrainConfig) -> str:
-    """The configuration with all its values, as a file that the command reads."""
-    return yaml.safe_dump(asdict(config), sort_keys=False)
-
-
 def write_config(config: PretrainConfig, out: OutputFolder) -> None:
-    """Keep the configuration of the last start."""
+    """Keep the configuration of the last start, with all its values, as a file that the command reads."""
     out.path.mkdir(parents=True, exist_ok=True)
-    (out.path / "config.yaml").write_text(as_yaml(config), encoding="utf-8")
+    write_whole(out.path / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
 
 
 def read_log(out: OutputFolder) -> pd.DataFrame:
     """What was logged, by step, over all starts of a run; steps that were repeated count once."""
     parts = sorted((out.path / "logs").glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:]))
-    table = pd.concat([pd.read_csv(path) for path in parts])
+    # a run that was killed may have left an empty one
+    table = pd.concat([pd.read_csv(path) for path in parts if path.stat().st_size])
     # rows of one step are parts of one line
     return table.groupby("step").last().sort_index()
 
@@ -65,16 +64,18 @@ def write_report(
         "n_cells": cells.n_obs,
         "n_genes": len(model.vocabulary),
         "n_parameters": sum(p.numel() for p in model.module.parameters()),
-        "tokens": float(log["tokens"].dropna().iloc[-1]) if "tokens" in log else 0.0,
-        "steps": int(log.index.max()),
+        "tokens": next(c.tokens_seen for c in model.trainer.callbacks if isinstance(c, TrainingMonitor)),
+        "steps": model.trainer.global_step,
         "skipped_files": cells.found.skipped,
         "repeated_cells": cells.found.repeated,
         "empty_cells": cells.found.empty,
         "versions": {package: version(package) for package in _PACKAGES},
         "config": asdict(config),
     }
-    figure: Any = pretraining_curves(log, baselines).figure
-    figure.savefig(out.path / "loss.png", dpi=150)
-    plt.close(figure)
+    # a run that is shorter than the time between two logs has no curve
+    if "train_loss_step" in log:
+        figure: Any = pretraining_curves(log, baselines).figure
+        figure.savefig(out.path / "loss.png", dpi=150)
+        plt.close(figure)
     # the last: it says that the run has ended
-    out.report.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    write_whole(out.report, json.dumps(report, indent=1))

@@ -89,11 +89,13 @@ def _callbacks(config: PretrainConfig, out: OutputFolder) -> list[pl.Callback]:
         save_on_train_epoch_end=False,
         enable_version_counter=False,
     )
+    # without held-out cells there is no loss to be the best by
+    kept = [best] if config.data.held_out else []
     average = [] if config.training.ema_decay is None else [EMAWeightAveraging(decay=config.training.ema_decay)]
     return [
         TrainingMonitor(asked.log_every_n_steps, loggers),
         StopAtNonFinite(out.path),
         *average,
         LatestCheckpoints(out.checkpoints, asked.checkpoint_every_n_steps, asked.keep),
-        best,
+        *kept,
     ]

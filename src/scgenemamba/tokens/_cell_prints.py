@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+from pandas.util import hash_array
 
-# odd constants of the splitmix64 generator
-_GOLDEN, _MIX_1, _MIX_2 = (np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+# odd, so that no bit of a token is lost
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def print_cells(counts: sp.csr_matrix) -> npt.NDArray[np.uint64]:
@@ -23,7 +24,8 @@ def print_cells(counts: sp.csr_matrix) -> npt.NDArray[np.uint64]:
     uint64 ``(n_cells,)``; 0 for cells without any gene.
     """
     with np.errstate(over="ignore"):
-        entry = _mix(counts.indices.astype(np.uint64) * _GOLDEN + _mix(counts.data.astype(np.float32).view(np.uint32)))
+        of_value = hash_array(counts.data.astype(np.float32))
+        entry = hash_array(counts.indices.astype(np.uint64) * _FACTOR + of_value)
         # a sum does not depend on the order of the genes
         total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(entry, dtype=np.uint64)])
         return total[counts.indptr[1:]] - total[counts.indptr[:-1]]
@@ -41,10 +43,3 @@ class CellPrints:
         fresh = np.setdiff1d(some, self._seen)
         self._seen = np.concatenate([self._seen, fresh])
         return len(some) - len(fresh)
-
-
-def _mix(x: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
-    mixed = x.astype(np.uint64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
-    return mixed ^ (mixed >> np.uint64(31))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:
             # torch reports a full disk as RuntimeError
             partial.unlink(missing_ok=True)
-            free = _free(place.parent)
-            msg = f"The checkpoint {place} could not be written ({free}): {error}. Checkpoints before it are as they were."
+            free = shutil.disk_usage(place.parent).free / 1e9
+            msg = f"The checkpoint {place} could not be written ({free:.2f} GB free): {error}. Checkpoints before it are as they were."
             raise OSError(msg) from error
 
 
@@ -132,8 +133,3 @@ def _is_whole(path: Path) -> bool:
             return file.testzip() is None
     except (OSError, zipfile.BadZipFile):
         return False
-
-
-def _free(folder: Path) -> str:
-    state = os.statvfs(folder) if hasattr(os, "statvfs") else None
-    return "disk of unknown size" if state is None else f"{state.f_bavail * state.f_frsize / 1e9:.2f} GB free"

@@ -30,6 +30,11 @@ class TrainingMonitor(pl.Callback):
         Written to beside those of the trainer.
     clock
         Seconds that have passed.
+
+    Attributes
+    ----------
+    tokens_seen
+        By all processes, up to the last log, validation or end.
     """
 
     def __init__(
@@ -63,6 +68,11 @@ class TrainingMonitor(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave validation out of the speed."""
+        self._count(trainer)
+        self._restart(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count what was not logged."""
         self._count(trainer)
         self._restart(trainer)
 

@@ -77,12 +77,12 @@ class RankBaselines:
 
     def _of_batch(self, tokens: torch.Tensor, bounds: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         ids, place = self._places(tokens, bounds)
-        losses = torch.zeros(2, dtype=torch.float64)
+        losses, total = torch.zeros(2, dtype=torch.float64), self._share.sum()
         for start, end in pairwise(bounds.tolist()):
             away = hidden[start:end]
             target, shown, where = ids[start:end][away], ids[start:end][~away], place[start:end][away].double()
             # what is left of the whole when the genes that the cell shows are taken out
-            left = self._share.sum() - self._share[shown].sum()
+            left = total - self._share[shown].sum()
             losses[0] += (left.clamp(min=_TINY).log() - self._share[target].log()).sum()
             left = self._all_at(where) - self._at(where, shown).sum(1)
             own = self._at(where, target.unsqueeze(1)).squeeze(1)

@@ -107,6 +107,11 @@ class CellStream(IterableDataset):
                 start, size = start + size, next(sizes, 0)
             waiting = waiting[start:]
 
+    def counts(self, blocks: Blocks) -> sp.csr_matrix:
+        """Linear values of blocks in token space, CSR ``(n_cells, n_tokens)``."""
+        n_tokens = len(self.tokenizer.factors)
+        return sp.vstack([part.counts(n_tokens) for part in self._read(blocks)], format="csr")
+
     def _mixed(self, epoch: int, first_batch: int) -> Iterator[_Cells]:
         # and the ones after them are read while those are ranked
         for mixed, parts in read_ahead(self._parts(epoch, first_batch), 1):

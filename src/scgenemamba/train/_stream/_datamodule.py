@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
-import scipy.sparse as sp
 from torch.utils.data import DataLoader
 
-from scgenemamba.tokens import RankTokenizer, Vocabulary, to_token_space
+from scgenemamba.tokens import RankTokenizer, Vocabulary
 
 from ._cells import CellStream
 from ._order import BLOCK_SIZE, Blocks, CellOrder
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from scgenemamba.tokens import CellBatch
 
     from ._survey import Survey
@@ -122,12 +123,7 @@ class CellStreamModule(pl.LightningDataModule):
 
     def expression(self, n_cells: int) -> sp.csr_matrix:
         """Linear values of the same cells as of :meth:`sample`, in token space, CSR ``(n_cells, n_tokens)``."""
-        blocks, n_tokens = self._some_blocks(n_cells), len(self._tokenizer.factors)
-        parts = []
-        for file, first, size in zip(*(a.tolist() for a in (blocks.file, blocks.first, blocks.size)), strict=True):
-            source = self.found.sources[file]
-            parts.append(to_token_space(source.counts(first, size), source.token_ids, n_tokens))
-        return sp.vstack(parts, format="csr")
+        return self.sample(n_cells).counts(self._some_blocks(n_cells))
 
     def _some_blocks(self, n_cells: int) -> Blocks:
         n_blocks = -(-n_cells // BLOCK_SIZE)
