@@ -94,3 +94,21 @@ def _seed():
     np.random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def cell_files(tmp_path):
+    """Two files of 320 cells of three types, with different genes."""
+    import anndata as ad
+
+    found = []
+    for name, genes, seed in (("a", range(40), 0), ("b", range(59, 19, -1), 1)):
+        generator = np.random.default_rng(seed)
+        rates = generator.lognormal(0, 1, size=(3, len(genes)))
+        counts = generator.poisson(rates[generator.integers(3, size=320)])
+        adata = ad.AnnData(sp.csr_matrix(counts.astype(np.float32)))
+        adata.var_names = [f"GENE{i}" for i in genes]
+        adata.obs_names = [f"{name}{i}" for i in range(320)]
+        found.append(tmp_path / f"{name}.h5ad")
+        adata.write_h5ad(found[-1])
+    return found

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import anndata as ad
-import numpy as np
 import pytest
-import scipy.sparse as sp
 import yaml
 
 
 @pytest.fixture
-def cells(tmp_path):
-    """Two files with different genes and three types of cells."""
-    found = []
-    for name, genes, seed in (("a", range(40), 0), ("b", range(59, 19, -1), 1)):
-        generator = np.random.default_rng(seed)
-        rates = generator.lognormal(0, 1, size=(3, len(genes)))
-        counts = generator.poisson(rates[generator.integers(3, size=320)])
-        adata = ad.AnnData(sp.csr_matrix(counts.astype(np.float32)))
-        adata.var_names = [f"GENE{i}" for i in genes]
-        adata.obs_names = [f"{name}{i}" for i in range(320)]
-        found.append(tmp_path / f"{name}.h5ad")
-        adata.write_h5ad(found[-1])
-    return found
+def cells(cell_files):
+    return cell_files
 
 
 @pytest.fixture

@@ -22,10 +22,11 @@ from ._module import GeneMambaModule
 from ._presets import default_learning_rate, resolve_preset
 from ._pretrained import PretrainedMixin
 from ._query import QueryMixin
+from ._runner import PlainHistoryRunner
 from ._saving import SavingMixin
 from ._setup import register, resolve_likelihood
 from ._streaming import StreamingMixin
-from ._training import PlainHistoryRunner, TrainingMixin
+from ._training import TrainingMixin
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -1,8 +1,7 @@
-"""How training is run: its arguments, number of epochs, estimate of the time, and history as plain data."""
+"""How training is run: its arguments and number of epochs."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral
@@ -10,28 +9,27 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import pandas as pd
-from lightning.pytorch.callbacks import Checkpoint
 from scvi import settings
 from scvi.model._utils import parse_device_args
 from scvi.model.base import UnsupervisedTrainingMixin
-from scvi.train import SaveCheckpoint, TrainRunner, merge_kwargs
+from scvi.train import merge_kwargs
 from scvi.utils._docstrings import devices_dsp
 
 from scgenemamba._logging import logger
 from scgenemamba.tokens import name_some
-from scgenemamba.train import CellStreamModule, TrainingDuration
 
 from ._constants import BATCH_KEY, LANGUAGE, MAX_CELLS_FOR_ESTIMATES
 from ._fine_tuning import frozen_if, partly_frozen
 from ._memory import DEFAULT_BATCH_SIZE, SMALLER_TRAINING, fit_training, out_of_memory_advice
 from ._pathway import COEXPRESSION, pathway_contrast
 from ._registration import cells_in_token_space
+from ._runner import to_frames
 from ._source import spread
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
     import scipy.sparse as sp
 
     from scgenemamba.tokens import GeneSets, Vocabulary
@@ -54,61 +52,6 @@ def default_epochs(n_cells: int) -> int:
     """
     fewest = 1 if n_cells > _ONE_PASS_ABOVE else 2
     return int(min(max(round(_CELL_VISITS / max(n_cells, 1)), fewest), _MAX_EPOCHS))
-
-
-History = dict[str, dict[str, list[float]]]
-
-
-class PlainHistoryRunner(TrainRunner):
-    """TrainRunner that says how long training takes, takes Lightning's checkpoints, and keeps the history as lists.
-
-    DataFrames pickled with one pandas do not load with another, lists do.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        callbacks = kwargs.get("callbacks", [])
-        checkpoints = [c for c in callbacks if isinstance(c, Checkpoint) and not isinstance(c, SaveCheckpoint)]
-        if checkpoints:
-            # scvi-tools would add one of its own
-            kwargs["enable_checkpointing"] = False
-            kwargs["callbacks"] = [c for c in callbacks if c not in checkpoints]
-        super().__init__(*args, **kwargs)
-        # beside the user's callbacks, wherever they were given
-        self.trainer.callbacks += [TrainingDuration(), *checkpoints]
-
-    def __call__(self) -> None:
-        """Run training."""
-        with warnings.catch_warnings():
-            # streams have no workers, and keep their position themselves
-            for message in (
-                "Your `IterableDataset` has `__len__`",
-                "You're resuming from a checkpoint that ended before",
-            ):
-                if isinstance(self.data_splitter, CellStreamModule):
-                    warnings.filterwarnings("ignore", message=message)
-            super().__call__()
-
-    def _update_history(self) -> None:
-        if isinstance(self.model.history_, dict):
-            self.model.history_ = to_frames(self.model.history_)
-        super()._update_history()
-        self.model.history_ = to_lists(self.model.history_ or {})
-
-
-def to_lists(history: dict[str, pd.DataFrame]) -> History:
-    """History of scvi-tools as lists."""
-    return {
-        key: {"epoch": [int(i) for i in frame.index], "value": [float(v) for v in frame.iloc[:, 0]]}
-        for key, frame in history.items()
-    }
-
-
-def to_frames(history: History) -> dict[str, pd.DataFrame]:
-    """History as scvi-tools shows it: a DataFrame of one column per metric, indexed by epoch."""
-    return {
-        key: pd.DataFrame({key: values["value"]}, index=pd.Index(values["epoch"], name="epoch"))
-        for key, values in history.items()
-    }
 
 
 class TrainingMixin(UnsupervisedTrainingMixin):

@@ -47,10 +47,6 @@ class Source:
     scale: Scale
     first_cell: int
 
-    def counts(self, first: int, n_cells: int) -> sp.csr_matrix:
-        """Values of consecutive cells, linear, still in the file's columns."""
-        return counts_from(self.file.read(first, n_cells), self.scale)
-
 
 class CellStream(IterableDataset):
     """Ragged token batches of the cells of files, read once an epoch and never held.
