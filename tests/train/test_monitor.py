@@ -80,3 +80,4 @@ def test_validation_takes_no_time_and_no_tokens_are_forgotten(tmp_path):
 def test_accumulated_batches_make_one_step(tmp_path):
     told = run(tmp_path, iter(range(1000)).__next__, n_batches=8, accumulate_grad_batches=2)
     assert [(step, metrics["tokens"]) for step, metrics in told] == [(1, 96), (3, 192)]
+    assert [metrics["train_loss_step"] for _, metrics in told] == [5, 13]

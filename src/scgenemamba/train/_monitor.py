@@ -84,7 +84,9 @@ class TrainingMonitor(pl.Callback):
         window.cells += len(batch["cu_seqlens"]) - 1
         # on the device: to ask for the number would wait for it
         window.tokens = window.tokens + batch["cu_seqlens"].diff().clamp(max=most).sum()
-        window.loss, window.batches = window.loss + outputs["loss"].detach(), window.batches + 1
+        # Lightning has divided it by the batches of a step
+        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+        window.loss, window.batches = window.loss + loss, window.batches + 1
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if stepped and trainer.global_step % self.every_n_steps == 0:
             self._log(trainer, pl_module)
