@@ -21,12 +21,11 @@ import anndata as ad
 import numpy as np
 import scanpy as sc
 import scvi
-import torch
 from _labelled import DATA, say_where
 
 from scgenemamba import GeneMambaModel
 from scgenemamba.metrics import mean_interval
-from scgenemamba.tokens import pairs_of_sets, read_gene_sets, to_token_space, tokens_of_sets
+from scgenemamba.tokens import Vocabulary, pairs_of_sets, read_gene_sets, to_token_space, tokens_of_sets
 
 HELD_OUT_SHARE, MAX_SET_SIZE = 0.2, 200
 #: Genes that are compared are expressed by this share of the cells.
@@ -40,22 +39,6 @@ def split_sets(sets: dict[str, list[str]]) -> tuple[dict[str, list[str]], dict[s
     held_out = set(np.random.default_rng(0).permutation(genes)[: int(HELD_OUT_SHARE * len(genes))].tolist())
     keep = lambda inside: {name: [g for g in members if (g in held_out) == inside] for name, members in sets.items()}
     return keep(False), keep(True)
-
-
-@torch.inference_mode()
-def gene_states(model: GeneMambaModel, cells, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Mean state of each token ``(n_tokens, d)`` and the share of the cells that show it."""
-    module, config = model.module.to(device).eval(), model.module.config
-    total = torch.zeros(config.n_tokens, config.d_model, dtype=torch.float64, device=device)
-    count = torch.zeros(config.n_tokens, dtype=torch.float64, device=device)
-    n_cells = 0
-    for batch in cells:
-        encoded = module({name: value.to(device) for name, value in batch.items()})
-        ids = encoded.tokens.long()
-        total.index_add_(0, ids, encoded.hidden.double())
-        count.index_add_(0, ids, torch.ones_like(ids, dtype=torch.float64))
-        n_cells += len(batch["cu_seqlens"]) - 1
-    return (total / count.clamp(min=1).unsqueeze(1)).cpu().numpy(), count.cpu().numpy() / n_cells
 
 
 def auroc(similarity: np.ndarray, genes: np.ndarray, pairs: np.ndarray) -> float:
@@ -129,7 +112,10 @@ def run(arguments: argparse.Namespace, seed: int, term: str) -> dict[str, float]
         for name, of in (("held_out", held_out), ("training", training))
     }
     for loader, (name, path) in zip(cells.val_dataloader()[1:], files.items(), strict=True):
-        states, share = gene_states(model, loader, model.device)
+        found_states, n_cells = model.get_contextual_gene_embeddings(dataloader=loader)
+        # by token, with the special ones
+        states = np.pad(found_states.to_numpy(), ((Vocabulary.FIRST_GENE, 0), (0, 0)))
+        share = np.pad(n_cells / cells.validation[name].n_cells, (Vocabulary.FIRST_GENE, 0))
         for kind, least in MIN_SHARE.items():
             genes = np.unique(pairs["held_out"])
             genes = genes[share[genes] >= least]

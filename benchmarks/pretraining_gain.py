@@ -5,7 +5,7 @@
 A share of the cells of each type keeps its labels; all other cells are annotated. The model with random weights is a new one of the
 same size; both are trained with their defaults for as many epochs. Scored are ``predict()``, which reads expression beside the
 embedding, the network's own classifier, a logistic regression on the embedding, and one on what summarises the cells before that
-training.
+training (untuned); with ``--epochs 0`` only that.
 """
 
 from __future__ import annotations
@@ -73,18 +73,16 @@ def run(arguments: argparse.Namespace, seed: int, share: float, start: str) -> d
         model = GeneMambaModel(adata, n_layers=size.n_layers, d_model=size.d_model, max_tokens=size.max_tokens)
     # what random weights make of the cells is asked for as well
     model.is_trained_ = True
-    untuned = model.get_latent_representation(representation="pooled")
-    model.train(max_epochs=arguments.epochs, enable_progress_bar=False)
-    predictions = {
-        "predict": np.asarray(model.predict()).astype(str),
-        "probe": probe(model.get_latent_representation(), labels, shown),
-        "untuned": probe(untuned, labels, shown),
-    }
-    names = np.asarray(model.registry_["field_registries"]["labels"]["state_registry"]["categorical_mapping"])[:-1]
-    predictions["classifier"] = names[np.concatenate(list(classified(model, adata)))].astype(str)
+    predictions = {"untuned": probe(model.get_latent_representation(representation="pooled"), labels, shown)}
+    if arguments.epochs != 0:
+        model.train(max_epochs=arguments.epochs, enable_progress_bar=False)
+        names = np.asarray(model.registry_["field_registries"]["labels"]["state_registry"]["categorical_mapping"])
+        predictions["predict"] = np.asarray(model.predict()).astype(str)
+        predictions["classifier"] = names[:-1][np.concatenate(list(classified(model, adata)))].astype(str)
+        predictions["probe"] = probe(model.get_latent_representation(), labels, shown)
     found: dict[str, object] = {"data": arguments.data.stem, "seed": seed, "share": share, "start": start}
-    for kind in KINDS:
-        truth, guess = labels[~shown], predictions[kind][~shown]
+    for kind, predicted in predictions.items():
+        truth, guess = labels[~shown], predicted[~shown]
         found[kind] = float(f1_score(truth, guess, average="macro"))
         found[f"{kind}_accuracy"] = float(accuracy_score(truth, guess))
     return found
@@ -122,7 +120,7 @@ def main() -> None:
                 print(json.dumps(found[-1]), flush=True)
     table = pd.DataFrame(found)
     for share, part in table.groupby("share"):
-        for kind in KINDS:
+        for kind in (kind for kind in KINDS if kind in part):
             by_start = part.pivot(index="seed", columns="start", values=kind)
             told = ", ".join(f"{start} {mean_interval(by_start[start])}" for start in by_start)
             gain = mean_interval(by_start["pretrained"] - by_start["random"]) if by_start.shape[1] == 2 else "-"

@@ -103,6 +103,51 @@ class InferenceMixin:
         )
 
     @torch.inference_mode()
+    def get_contextual_gene_embeddings(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        dataloader: DataLoader[CellBatch] | Iterator[CellBatch] | None = None,
+    ) -> tuple[pd.DataFrame, pd.Series]:
+        """Mean last hidden state of each gene over the cells that show it.
+
+        Parameters
+        ----------
+        adata
+            AnnData to read, ``None`` for the training data. Genes are matched by name; batch and label columns are not needed.
+        indices
+            Cells to read.
+        batch_size
+            Cells per batch; does not change the result.
+        dataloader
+            Source of batches instead of ``adata`` and ``indices``.
+
+        Returns
+        -------
+        Float32 of shape ``(n_genes, d_model)`` indexed by gene, zero for genes that no cell shows; and how many cells show each, int64.
+        A cell shows its ``max_tokens`` highest ranked genes.
+        """
+        config, first, n_genes = self.module.config, Vocabulary.FIRST_GENE, len(self.vocabulary)
+        # sums over any number of cells, in any order, agree; Apple's devices have no float64
+        place = torch.device("cpu") if self.device.type == "mps" else self.device
+        total = torch.zeros(
+            max(config.n_tokens, self.vocabulary.cls_id + 1), config.d_model, dtype=torch.float64, device=place
+        )
+        n_cells = torch.zeros(len(total), dtype=torch.int64, device=place)
+        for encoded, _ in self._encoded(adata, indices, batch_size, dataloader):
+            tokens = encoded.tokens.to(place).long()
+            total.index_add_(0, tokens, encoded.hidden.to(place).double())
+            n_cells.index_add_(0, tokens, torch.ones_like(tokens))
+        genes = slice(first, first + n_genes)
+        mean = total[genes] / n_cells[genes].clamp(min=1).unsqueeze(1)
+        index = pd.Index(self.vocabulary.genes, name="gene")
+        return (
+            pd.DataFrame(mean.float().cpu().numpy(), index=index),
+            pd.Series(n_cells[genes].cpu().numpy(), index=index, name="n_cells"),
+        )
+
+    @torch.inference_mode()
     def hidden_states(self, tokens: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
         """Last hidden states of tokens that are given as they are.
 
