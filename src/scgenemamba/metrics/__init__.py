@@ -4,6 +4,7 @@ from ._annotation import annotation_scores, per_class_scores
 from ._benchmark import benchmark
 from ._cells import Cells
 from ._confidence import SetCoverage, expected_calibration_error, novelty_auroc, set_coverage
+from ._gene_pairs import matched_gene_pairs, score_gene_pairs
 from ._integration import integration_scores
 from ._interval import Interval, mean_interval
 from ._methods import Method, Output, Settings, Task, method_names
@@ -25,10 +26,12 @@ __all__ = [
     "benchmark",
     "expected_calibration_error",
     "integration_scores",
+    "matched_gene_pairs",
     "mean_interval",
     "method_names",
     "novelty_auroc",
     "per_class_scores",
     "read_run",
+    "score_gene_pairs",
     "set_coverage",
 ]
