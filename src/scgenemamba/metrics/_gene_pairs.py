@@ -161,7 +161,7 @@ def score_gene_pairs(
             kind: np.array([score(label, value)] + [score(label, value, sample_weight=weight) for weight in usable])
             for kind, score in (("auroc", roc_auc_score), ("auprc", average_precision_score))
         }
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
     for name, scores in found.items():
         rows[name] = {"n_pairs": len(label)}
         for kind, all_scores in scores.items():
