@@ -11,7 +11,6 @@ gain is over a network of the same size with random weights.
 from __future__ import annotations
 
 import argparse
-from itertools import combinations
 from pathlib import Path
 
 import anndata as ad
@@ -23,7 +22,7 @@ from _labelled import DATA, say_where
 
 from scgenemamba import GeneMambaModel, tl
 from scgenemamba.metrics import matched_gene_pairs, score_gene_pairs
-from scgenemamba.tokens import read_gene_sets
+from scgenemamba.tokens import pairs_of_sets, read_gene_sets
 
 MAX_SET_SIZE, MAX_PAIRS = 200, 20_000
 
@@ -40,16 +39,10 @@ def known_pairs(folder: Path, symbols: pd.Index) -> dict[str, pd.DataFrame | lis
         "TRRUST": [*zip(trrust["TF"], trrust["Target"], strict=True)],
     }
     for name, file in (("Reactome", "reactome_pathways.gmt.gz"), ("GO", "go_biological_process_2023.gmt.gz")):
-        sets = read_gene_sets(folder / file).values()
-        pairs = {
-            pair
-            for members in sets
-            if len(members) <= MAX_SET_SIZE
-            for pair in combinations(sorted(set(members) & set(symbols)), 2)
-        }
+        sets = [symbols.get_indexer(members) for members in read_gene_sets(folder / file).values()]
+        pairs = pairs_of_sets(places[places >= 0] for places in sets if len(places) <= MAX_SET_SIZE)
         chosen = np.random.default_rng(0).permutation(len(pairs))[:MAX_PAIRS]
-        ordered = sorted(pairs)
-        known[name] = [ordered[i] for i in np.sort(chosen)]
+        known[name] = [(first, second) for first, second in symbols.to_numpy()[pairs[np.sort(chosen)]]]
     return known
 
 

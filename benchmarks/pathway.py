@@ -20,6 +20,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import scanpy as sc
+import scipy.sparse as sp
 import scvi
 from _labelled import DATA, say_where
 
@@ -62,13 +63,12 @@ def cosines(states: np.ndarray) -> np.ndarray:
     return unit @ unit.T
 
 
-def correlations(path: Path, token_ids: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Of the log-normalised expression of genes, in the cells of a file whose columns have these tokens."""
+def log_expression(path: Path, token_ids: np.ndarray, n_tokens: int) -> sp.csr_matrix:
+    """Log-normalised expression by token, in the cells of a file whose columns have these tokens."""
     adata = ad.read_h5ad(path)
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-    expression = to_token_space(adata.X, token_ids, int(max(genes.max(), token_ids.max())) + 1)
-    return np.corrcoef(expression[:, genes].toarray(), rowvar=False)
+    return to_token_space(adata.X, token_ids, n_tokens)
 
 
 def run(arguments: argparse.Namespace, seed: int, term: str) -> dict[str, float]:
@@ -116,11 +116,12 @@ def run(arguments: argparse.Namespace, seed: int, term: str) -> dict[str, float]
         # by token, with the special ones
         states = np.pad(found_states.to_numpy(), ((Vocabulary.FIRST_GENE, 0), (0, 0)))
         share = np.pad(n_cells / cells.validation[name].n_cells, (Vocabulary.FIRST_GENE, 0))
+        expression = log_expression(path, cells.validation[name].sources[0].token_ids, model.vocabulary.n_tokens)
         for kind, least in MIN_SHARE.items():
             genes = np.unique(pairs["held_out"])
             genes = genes[share[genes] >= least]
             found[f"auroc_{name}{kind}"] = auroc(cosines(states[genes]), genes, pairs["held_out"])
-            known = correlations(path, cells.validation[name].sources[0].token_ids, genes)
+            known = np.corrcoef(expression[:, genes].toarray(), rowvar=False)
             found[f"correlation_{name}{kind}"] = auroc(known, genes, pairs["held_out"])
             found[f"n_genes_{name}{kind}"] = len(genes)
         genes = np.unique(pairs["training"])
