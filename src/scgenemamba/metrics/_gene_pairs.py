@@ -128,8 +128,6 @@ def score_gene_pairs(
     ValueError
         If there are no similarities, or pairs of both labels whose genes all similarities know.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     missing = [column for column in _COLUMNS if column not in pairs]
     if missing:
         msg = f"`pairs` has no column {missing[0]!r}; it has {[*pairs.columns]}."
@@ -149,18 +147,9 @@ def score_gene_pairs(
         msg = f"Only {len(label):,} of {len(pairs):,} pairs are of genes that all similarities know, and not of both labels."
         raise ValueError(msg)
     values = {name: _values(table, genes, places) for name, table in similarities.items()}
-    generator = np.random.default_rng(random_state)
-    draws = [
-        np.bincount(generator.integers(len(genes), size=len(genes)), minlength=len(genes)) for _ in range(n_resamples)
-    ]
-    weights = [drawn[places[:, 0]] * drawn[places[:, 1]] for drawn in draws]
+    weights = _weights(places, len(genes), n_resamples, random_state)
     usable = [weight for weight in weights if weight[label == 1].any() and weight[label == 0].any()]
-    found = {}
-    for name, value in values.items():
-        found[name] = {
-            kind: np.array([score(label, value)] + [score(label, value, sample_weight=weight) for weight in usable])
-            for kind, score in (("auroc", roc_auc_score), ("auprc", average_precision_score))
-        }
+    found = {name: _scores(label, value, usable) for name, value in values.items()}
     rows: dict[str, dict[str, float]] = {}
     for name, scores in found.items():
         rows[name] = {"n_pairs": len(label)}
@@ -169,6 +158,24 @@ def score_gene_pairs(
             if control is not None:
                 rows[name] |= _with_bounds(f"{kind}_gain", all_scores - found[control][kind], confidence)
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _weights(places: npt.NDArray[np.int64], n_genes: int, n_resamples: int, seed: int) -> list[npt.NDArray[np.int64]]:
+    generator = np.random.default_rng(seed)
+    drawn = (np.bincount(generator.integers(n_genes, size=n_genes), minlength=n_genes) for _ in range(n_resamples))
+    return [times[places[:, 0]] * times[places[:, 1]] for times in drawn]
+
+
+def _scores(
+    label: npt.NDArray[np.int64], value: npt.NDArray[np.float64], weights: list[npt.NDArray[np.int64]]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Score of all pairs, then of each resample."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return {
+        kind: np.array([score(label, value)] + [score(label, value, sample_weight=weight) for weight in weights])
+        for kind, score in (("auroc", roc_auc_score), ("auprc", average_precision_score))
+    }
 
 
 def _bins(values: npt.NDArray, n_bins: int) -> npt.NDArray[np.int64]:
