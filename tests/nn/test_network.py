@@ -65,3 +65,14 @@ def test_weights_can_be_saved_and_read():
     network, other = GeneMambaNetwork(config), GeneMambaNetwork(config)
     other.load_state_dict(network.state_dict())
     assert torch.equal(network(TOKENS, CU_SEQLENS).mean, other(TOKENS, CU_SEQLENS).mean)
+
+
+@pytest.mark.parametrize("pooling", [("mean",), ("cls", "mean")])
+@pytest.mark.parametrize("flip", ["masked", "full"])
+def test_vectors_can_be_given_in_place_of_tokens(pooling, flip):
+    network = GeneMambaNetwork(GeneMambaConfig(**SIZES, pooling=pooling, flip=flip, max_tokens=9))
+    masked = torch.arange(13) % 5 == 1
+    own = network.encoder.embed(TOKENS, masked)
+    given = network(TOKENS, CU_SEQLENS, masked, embedded=own)
+    torch.testing.assert_close(given.mean, network(TOKENS, CU_SEQLENS, masked).mean)
+    assert not torch.allclose(network(TOKENS, CU_SEQLENS, masked, embedded=2 * own).mean, given.mean)

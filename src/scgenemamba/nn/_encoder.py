@@ -84,6 +84,8 @@ class BiMambaEncoder(nn.Module):
         *,
         reading: Reading = "both",
         packed: bool | None = None,
+        embedded: torch.Tensor | None = None,
+        backend: Backend | None = None,
     ) -> torch.Tensor:
         """Encode cells given end to end.
 
@@ -100,6 +102,10 @@ class BiMambaEncoder(nn.Module):
             that direction only.
         packed
             Run all cells in one packed sequence, instead of padded pieces; ``None`` for what suits the back-end.
+        embedded
+            Vectors to read in place of the tokens' own, ``(t, d)``, see :meth:`embed`.
+        backend
+            Runs the layers, ``None`` for the encoder's own.
 
         Returns
         -------
@@ -112,23 +118,27 @@ class BiMambaEncoder(nn.Module):
             raise ValueError(msg)
         if not len(tokens):
             return self.embeddings(tokens)
-        backend = self._backend(tokens.device)
+        replays = backend is None and not torch.is_grad_enabled()
+        backend = self._backend(tokens.device) if backend is None else backend
         if backend.packs if packed is None else packed:
             longest = max(end - start for start, end in pairwise(bounds))
-            x = self._embed(tokens, masked)
-            if backend.replays and not torch.is_grad_enabled():
-                run = partial(self._run_packed, reading=reading)
+            x = self.embed(tokens, masked) if embedded is None else embedded
+            run = partial(self._run_packed, backend=backend, reading=reading)
+            if backend.replays and replays:
                 return self._replay(run, x, cu_seqlens, longest, (*self._places(), reading))
-            return self._run_packed(x, cu_seqlens, longest, reading)
+            return run(x, cu_seqlens, longest)
         pieces = cut_into_pieces(cu_seqlens, self.tokens_of_a_piece(tokens.device))
         # embedded before cutting: each use of the table costs a gradient of its full size
-        x = self._embed(tokens[pieces.source], None if masked is None else masked[pieces.source])
+        if embedded is None:
+            x = self.embed(tokens[pieces.source], None if masked is None else masked[pieces.source])
+        else:
+            x = embedded[pieces.source]
         parts = zip(pieces.split(x), pieces.layouts, strict=True)
-        return pieces.join([self._run(part, layout, reading) for part, layout in parts])
+        return pieces.join([self._run(part, layout, backend, reading) for part, layout in parts])
 
     def forward_padded(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Encode cells given side by side, ``(b, l)`` with their lengths ``(b,)``: hidden states ``(b, l, d)``."""
-        return self._run(self._embed(tokens, None), Padded(lengths, tokens.shape[1]))
+        return self._run(self.embed(tokens), Padded(lengths, tokens.shape[1]), self._backend(tokens.device))
 
     def _backend(self, device: torch.device) -> Backend:
         return resolve_backend(self.backend, device, self.config)
@@ -137,7 +147,8 @@ class BiMambaEncoder(nn.Module):
         """Padded tokens that run through the layers at a time on a device."""
         return self.piece_tokens or _PIECE_TOKENS.get(device.type, _PIECE_TOKENS_ELSEWHERE)
 
-    def _embed(self, tokens: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
+    def embed(self, tokens: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
+        """Vectors of tokens, ``(..., d)``, those of hidden ones replaced by that of ``[MASK]``."""
         x = F.embedding(tokens, self.embeddings.weight)
         if torch.is_autocast_enabled(x.device.type):
             # the stream that the layers add to is in half precision too: they lose more than it does
@@ -151,12 +162,11 @@ class BiMambaEncoder(nn.Module):
         return (self.norm_f.weight.data_ptr(), *chain.from_iterable(places))
 
     def _run_packed(
-        self, x: torch.Tensor, cu_seqlens: torch.Tensor, longest: int, reading: Reading = "both"
+        self, x: torch.Tensor, cu_seqlens: torch.Tensor, longest: int, *, backend: Backend, reading: Reading
     ) -> torch.Tensor:
-        return self._run(x, Packed(cu_seqlens, longest), reading)
+        return self._run(x, Packed(cu_seqlens, longest), backend, reading)
 
-    def _run(self, x: torch.Tensor, layout: Layout, reading: Reading = "both") -> torch.Tensor:
-        backend = self._backend(x.device)
+    def _run(self, x: torch.Tensor, layout: Layout, backend: Backend, reading: Reading = "both") -> torch.Tensor:
         for layer in self.layers:
             inputs = (x, layout, backend, self.aggregator, reading)
             if self.recompute and torch.is_grad_enabled():

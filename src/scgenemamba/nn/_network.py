@@ -78,6 +78,7 @@ class GeneMambaNetwork(nn.Module):
         cu_seqlens: torch.Tensor,
         masked: torch.Tensor | None = None,
         reading: Reading = "both",
+        embedded: torch.Tensor | None = None,
     ) -> Encoded:
         """Encode cells that were cut by :func:`truncate`.
 
@@ -91,20 +92,28 @@ class GeneMambaNetwork(nn.Module):
             Tokens to hide from the encoder, bool ``(t,)``; they take no part in mean and max either.
         reading
             Directions in which the encoder reads.
+        embedded
+            Vectors to read in place of the tokens' own, ``(t, d)``, see :meth:`BiMambaEncoder.embed`.
         """
         keep = None if masked is None else ~masked
         if self.config.use_cls:
             tokens, cu_seqlens, masked, keep = self._prepend_cls(tokens, cu_seqlens, masked)
-        hidden = self._hidden(tokens, cu_seqlens, masked, reading)
+            embedded = None if embedded is None else self._with_cls(embedded, tokens)
+        hidden = self._hidden(tokens, cu_seqlens, masked, reading, embedded)
         pooled = self.pooling(hidden, cu_seqlens, keep)
         mean, variance = self.latent(pooled)
         return Encoded(hidden, tokens, cu_seqlens, masked, pooled, mean, variance)
 
     def _hidden(
-        self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None, reading: Reading
+        self,
+        tokens: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        masked: torch.Tensor | None,
+        reading: Reading,
+        embedded: torch.Tensor | None,
     ) -> torch.Tensor:
         if self.config.flip == "masked":
-            return self.encoder(tokens, cu_seqlens, masked, reading=reading)
+            return self.encoder(tokens, cu_seqlens, masked, reading=reading, embedded=embedded)
         # the padding is read as well, then left out
         length = self.config.max_tokens + self.config.use_cls
         cell = cell_of_token(cu_seqlens)
@@ -116,7 +125,14 @@ class GeneMambaNetwork(nn.Module):
             hidden = torch.zeros_like(filled, dtype=torch.bool)
             hidden[place] = masked
             masked = hidden
-        return self.encoder(filled, bounds, masked, reading=reading)[place]
+        if embedded is not None:
+            embedded = self.encoder.embed(filled, masked).index_copy(0, place, embedded)
+        return self.encoder(filled, bounds, masked, reading=reading, embedded=embedded)[place]
+
+    def _with_cls(self, embedded: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Vectors of all tokens, where those of ``[CLS]`` are its own."""
+        (place,) = (tokens != self.config.n_tokens - 1).nonzero(as_tuple=True)
+        return self.encoder.embed(tokens).index_copy(0, place, embedded)
 
     def _prepend_cls(
         self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None
