@@ -5,7 +5,7 @@
 FOLDER is a pretrained model. Pairs are those of Gene2vec, which come with pairs that do not belong together, and those of
 Reactome, of the Gene Ontology (genes that share a set of at most 200) and of TRRUST (a factor and its target), beside as many pairs of genes that
 as many cells show and that have as many partners. Genes are those that one cell in twenty shows. Intervals come from resampling genes; the
-gain is over a network of the same size with random weights.
+gain is over a network of the same size with random weights. A second table has the comparison of the GeneMamba paper, beside chance.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import scvi
 from _labelled import DATA, say_where
 
 from scgenemamba import GeneMambaModel, tl
-from scgenemamba.metrics import matched_gene_pairs, score_gene_pairs
+from scgenemamba.metrics import adjacency_jaccard, matched_gene_pairs, score_gene_pairs
 from scgenemamba.tokens import pairs_of_sets, read_gene_sets
 
 MAX_SET_SIZE, MAX_PAIRS = 200, 20_000
@@ -46,11 +46,11 @@ def known_pairs(folder: Path, symbols: pd.Index) -> dict[str, pd.DataFrame | lis
     return known
 
 
-def cosine(embeddings: ad.AnnData) -> pd.DataFrame:
-    """Similarity of embeddings around their mean."""
-    unit = embeddings.X - embeddings.X.mean(0)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    return pd.DataFrame(unit @ unit.T, index=embeddings.obs_names, columns=embeddings.obs_names)
+def paper_table(embeddings: dict[str, pd.DataFrame], genes: pd.Index) -> pd.DataFrame:
+    """Jaccard index of graphs of all genes, and as in the paper of 30 random ones, beside what chance gives."""
+    few = pd.Series(genes).sample(min(30, len(genes)), random_state=42)
+    tables = {"all": adjacency_jaccard(embeddings), "30 random": adjacency_jaccard(embeddings, few)}
+    return pd.concat(tables, names=["genes"])
 
 
 def main() -> None:
@@ -85,13 +85,16 @@ def main() -> None:
     genes = shown.index.intersection(states["random weights"].obs_names).intersection(
         adata.var[arguments.gene_key].astype(str)
     )
-    similarities = {name: cosine(embeddings[genes].copy()) for name, embeddings in states.items()}
+    states = {name: embeddings[genes].copy() for name, embeddings in states.items()}
+    similarities = {name: tl.gene_similarity(embeddings) for name, embeddings in states.items()}
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
     columns = pd.Index(adata.var[arguments.gene_key].astype(str))
     first = [int(np.flatnonzero(columns == gene)[0]) for gene in genes]
-    correlation = np.corrcoef(adata.X[:, first].toarray(), rowvar=False)
-    similarities["correlation of expression"] = pd.DataFrame(correlation, index=genes, columns=genes)
+    expression = adata.X[:, first].toarray()
+    # distances of standardised genes are their correlations
+    scaled = (expression - expression.mean(0)) / np.maximum(expression.std(0), 1e-12) / len(expression) ** 0.5
+    similarities["correlation of expression"] = pd.DataFrame(scaled.T @ scaled, index=genes, columns=genes)
     abundance = np.add.outer(*[np.log(shown[genes].to_numpy())] * 2)
     similarities["abundance"] = pd.DataFrame(abundance, index=genes, columns=genes)
     tables = {}
@@ -100,6 +103,9 @@ def main() -> None:
         tables[name] = score_gene_pairs(pairs, similarities, control="random weights")
         told = tables[name][["n_pairs", *(column for column in tables[name] if column.startswith("auroc"))]]
         print(f"{name}\n{told.round(3).to_string()}", flush=True)
+    embeddings = {name: table.to_df() for name, table in states.items()}
+    embeddings["expression"] = pd.DataFrame(scaled.T, index=genes)
+    print(f"Jaccard index\n{paper_table(embeddings, genes).round(3).to_string()}", flush=True)
     if arguments.out:
         pd.concat(tables, names=["source", "similarity"]).to_csv(arguments.out)
 

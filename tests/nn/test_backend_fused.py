@@ -122,7 +122,9 @@ def test_replayed_batches_equal_fresh_ones():
     with torch.inference_mode():
         for lengths in ([300, 200], [301, 150, 7], [280, 0, 220], [3000], [290, 200]):
             tokens, bounds = batch(lengths)
-            fresh = again._run_packed(again.embed(tokens), bounds, max(lengths), backend=again._backend(tokens.device), reading="both")
+            fresh = again._run_packed(
+                again.embed(tokens), bounds, max(lengths), backend=again._backend(tokens.device), reading="both"
+            )
             # products of other sizes may be summed in another order
             assert relative(encoder(tokens, bounds), fresh) < 1e-5
     assert any(encoder._replay._recordings.values())

@@ -64,6 +64,11 @@ class AnnotationMixin:
         """Labels that the model predicts, without the unlabeled category; empty if there are none."""
         if self.annotation_:
             return list(self.annotation_labels_)
+        return self.network_labels
+
+    @property
+    def network_labels(self) -> list[Any]:
+        """Labels that the network's own classifier tells, without a fitted annotation; empty if it has none."""
         if "cell_type" in self.module.objectives:
             return list(self._state_of(LABELS_KEY)["categorical_mapping"][:-1])
         return list(self.published_classes_)

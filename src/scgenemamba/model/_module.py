@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, cast
 
 import torch
@@ -170,6 +172,15 @@ class GeneMambaModule(BaseModuleClass):
         device = batch["tokens"].device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda" and self.half_precision):
             return self.network(batch["tokens"], batch["cu_seqlens"], masked, reading)
+
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Within, the encoder computes in float32 on GPUs too: half precision rounds off what single genes change."""
+        before, self.half_precision = self.half_precision, False
+        try:
+            yield
+        finally:
+            self.half_precision = before
 
     def forward(self, batch: CellBatch) -> Encoded:
         """Encode cells as they come from a data loader."""

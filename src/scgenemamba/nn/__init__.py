@@ -13,6 +13,7 @@ from ._network import Encoded, GeneMambaNetwork
 from ._pooling import Pooling
 from ._ssd import ssd_chunked
 from ._token_head import TokenHead
+from ._windows import WindowReader
 
 __all__ = [
     "Backend",
@@ -33,6 +34,7 @@ __all__ = [
     "PublishedClassifier",
     "Reading",
     "TokenHead",
+    "WindowReader",
     "backend_report",
     "cell_of_token",
     "resolve_backend",

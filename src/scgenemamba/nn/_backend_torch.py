@@ -52,10 +52,31 @@ class TorchBackend:
         gate = F.silu(z.to(accurate))
         outputs = []
         for reverse in directions:
-            y = _scan(xbc, dt, mixer, layout, reverse)
+            y = self._scan(xbc, dt, mixer, layout, reverse)
             out = rms_norm(y, norm_weight, mixer.norm.eps, gate)
             outputs.append(out.view(*projected.shape[:-1], mixer.d_inner))
         return tuple(outputs)
+
+    def _scan(
+        self, xbc: torch.Tensor, dt: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, reverse: bool
+    ) -> torch.Tensor:
+        """Convolution and scan in one direction: ``(b, l, d_inner + 2n)`` to ``(b, l, d_inner)``."""
+        seq_idx, bias = layout.seq_idx, mixer.conv1d.bias
+        assert bias is not None
+        xbc = causal_conv_silu(xbc, mixer.conv1d.weight, bias, seq_idx=seq_idx, reverse=reverse)
+        x, b, c = xbc.split([mixer.d_inner, mixer.d_state, mixer.d_state], -1)
+        y = ssd_chunked(
+            x.unflatten(-1, (mixer.n_heads, -1)),
+            dt,
+            -mixer.A_log.to(dt.dtype).exp(),
+            b,
+            c,
+            mixer.D,
+            chunk_size=mixer.chunk_size,
+            seq_idx=seq_idx,
+            reverse=reverse,
+        )
+        return y.flatten(-2)
 
     def total(
         self,
@@ -79,23 +100,3 @@ class TorchBackend:
     def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:
         """Nothing: it runs everywhere."""
         return None
-
-
-def _scan(xbc: torch.Tensor, dt: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, reverse: bool) -> torch.Tensor:
-    """Convolution and scan in one direction: ``(b, l, d_inner + 2n)`` to ``(b, l, d_inner)``."""
-    seq_idx, bias = layout.seq_idx, mixer.conv1d.bias
-    assert bias is not None
-    xbc = causal_conv_silu(xbc, mixer.conv1d.weight, bias, seq_idx=seq_idx, reverse=reverse)
-    x, b, c = xbc.split([mixer.d_inner, mixer.d_state, mixer.d_state], -1)
-    y = ssd_chunked(
-        x.unflatten(-1, (mixer.n_heads, -1)),
-        dt,
-        -mixer.A_log.to(dt.dtype).exp(),
-        b,
-        c,
-        mixer.D,
-        chunk_size=mixer.chunk_size,
-        seq_idx=seq_idx,
-        reverse=reverse,
-    )
-    return y.flatten(-2)

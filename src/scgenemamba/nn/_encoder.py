@@ -134,11 +134,14 @@ class BiMambaEncoder(nn.Module):
         else:
             x = embedded[pieces.source]
         parts = zip(pieces.split(x), pieces.layouts, strict=True)
-        return pieces.join([self._run(part, layout, backend, reading) for part, layout in parts])
+        return pieces.join([self.run(part, layout, backend, reading) for part, layout in parts])
 
-    def forward_padded(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def forward_padded(
+        self, tokens: torch.Tensor, lengths: torch.Tensor, backend: Backend | None = None
+    ) -> torch.Tensor:
         """Encode cells given side by side, ``(b, l)`` with their lengths ``(b,)``: hidden states ``(b, l, d)``."""
-        return self._run(self.embed(tokens), Padded(lengths, tokens.shape[1]), self._backend(tokens.device))
+        backend = self._backend(tokens.device) if backend is None else backend
+        return self.run(self.embed(tokens), Padded(lengths, tokens.shape[1]), backend)
 
     def _backend(self, device: torch.device) -> Backend:
         return resolve_backend(self.backend, device, self.config)
@@ -164,9 +167,10 @@ class BiMambaEncoder(nn.Module):
     def _run_packed(
         self, x: torch.Tensor, cu_seqlens: torch.Tensor, longest: int, *, backend: Backend, reading: Reading
     ) -> torch.Tensor:
-        return self._run(x, Packed(cu_seqlens, longest), backend, reading)
+        return self.run(x, Packed(cu_seqlens, longest), backend, reading)
 
-    def _run(self, x: torch.Tensor, layout: Layout, backend: Backend, reading: Reading = "both") -> torch.Tensor:
+    def run(self, x: torch.Tensor, layout: Layout, backend: Backend, reading: Reading = "both") -> torch.Tensor:
+        """Hidden states of vectors ``(..., d)`` with the leading axes of the layout; ``x`` may be overwritten."""
         for layer in self.layers:
             inputs = (x, layout, backend, self.aggregator, reading)
             if self.recompute and torch.is_grad_enabled():

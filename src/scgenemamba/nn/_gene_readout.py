@@ -31,7 +31,13 @@ class GeneReadout(nn.Module):
         self.weight = nn.Parameter(torch.zeros(n_tokens, n_labels))
         self.bias = nn.Parameter(torch.zeros(n_labels))
 
-    def forward(self, tokens: torch.Tensor, cu_seqlens: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        masked: torch.Tensor | None,
+        presence: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Logits of each cell.
 
         Parameters
@@ -42,6 +48,8 @@ class GeneReadout(nn.Module):
             Where the cells begin and end, int ``(n + 1,)``.
         masked
             Tokens to leave out, bool ``(t,)``, or ``None``.
+        presence
+            How much of each token is there, float ``(t,)`` from 0 (left out) to 1; ``None`` for all of it.
 
         Returns
         -------
@@ -53,6 +61,8 @@ class GeneReadout(nn.Module):
         value = 1 - place.to(self.weight.dtype) / lengths[cell]
         if masked is not None:
             value = value * ~masked
+        if presence is not None:
+            value = value * presence
         with torch.autocast(tokens.device.type, enabled=False):
             summed = F.embedding_bag(
                 tokens.long(), self.weight, cu_seqlens[:-1].long(), mode="sum", per_sample_weights=value

@@ -1,0 +1,166 @@
+"""Effects of all genes of a cell at the cost of a few passes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from scgenemamba.nn import Encoded, WindowReader
+
+from ._edits import Kind, edited
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ._readout import Readout, States
+
+
+class _Windows(NamedTuple):
+    """New hidden states ``(m, w, d)`` in place of the tokens ``[start, end)``, and which of them are there, ``(m, w)``."""
+
+    states: torch.Tensor
+    inside: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
+
+
+class Screener:
+    """Predicts what a change of each single gene of a cell does, by reading anew only what stands around it.
+
+    Parameters
+    ----------
+    module
+        The model's module; its network pools no ``[CLS]`` and reads no padding.
+    readout
+        What is read.
+    kind
+        What happens to the genes.
+    window
+        Genes on each side that are read anew, see :class:`~scgenemamba.nn.WindowReader`.
+
+    Attributes
+    ----------
+    n_passes
+        Forward passes over a whole cell that the predictions cost, by tokens read.
+    """
+
+    def __init__(self, module: Any, readout: Readout, kind: Kind, window: int) -> None:
+        self.module, self.readout, self.kind, self.window = module, readout, kind, window
+        self._network, self._width = module.network, module.config.max_tokens
+        self.n_passes = 0.0
+
+    def beyond(self, ranking: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """Genes that are not predicted, bool ``(l,)``: moved ones from near that end, and all of short cells."""
+        n, near = min(len(ranking), self._width), 2 * self.window
+        place = np.arange(len(ranking))
+        if n <= 2 * near:
+            return np.ones(len(ranking), dtype=bool)
+        if self._deletes(ranking):
+            return np.zeros(len(ranking), dtype=bool)
+        return place < near if self.kind == "overexpress" else place >= n - near
+
+    @torch.inference_mode()
+    def __call__(self, ranking: npt.NDArray[np.int32], before: States) -> States:
+        """Predicted readings of a cell after a change of each of its genes, in the order of the ranking.
+
+        Parameters
+        ----------
+        ranking
+            All tokens of the cell, from most to least expressed.
+        before
+            Reading of the cell as it is.
+        """
+        deletes = self._deletes(ranking)
+        genes = torch.from_numpy(ranking).to(self.module.device)
+        # where one of the genes that are read is deleted, the next one moves up
+        read = genes[: self._width + deletes]
+        reader = WindowReader(self._network.encoder, read)
+        if deletes:
+            places = torch.arange(min(len(genes), self._width), device=genes.device)
+            pooled = self._pooled(reader.hidden, self._around(reader, read, places))
+            after = self._embedding(pooled)
+            unread = torch.from_numpy(before.embedding).to(after).expand(len(genes) - len(after), -1)
+            return self._read(ranking, torch.cat([after, unread]))
+        # a gene that was not read takes the place of the last one that was
+        places = torch.arange(len(genes), device=genes.device).clamp(max=len(read) - 1)
+        return self._read(ranking, self._embedding(self._moved(reader, read, genes, places)))
+
+    def _deletes(self, ranking: npt.NDArray[np.int32]) -> bool:
+        """Whether a changed gene is read no more: moved behind all others, it is not where those fill the model's window."""
+        return self.kind == "delete" or (self.kind == "inhibit" and len(ranking) > self._width)
+
+    def _around(self, reader: WindowReader, read: torch.Tensor, places: torch.Tensor) -> _Windows:
+        """Neighbours of each place, without the gene that stands there."""
+        steps = torch.arange(-self.window, self.window + 1, device=read.device)
+        around = places.unsqueeze(1) + steps[steps != 0]
+        inside = (around >= 0) & (around < len(read))
+        start, end = (places - self.window).clamp(min=0), (places + self.window + 1).clamp(max=len(read))
+        return self._anew(reader, read[around.clamp(0, len(read) - 1)], inside, start, end)
+
+    def _moved(
+        self, reader: WindowReader, read: torch.Tensor, genes: torch.Tensor, places: torch.Tensor
+    ) -> torch.Tensor:
+        """Pooled states of the cell with each gene moved to one end."""
+        front, w, n = self.kind == "overexpress", self.window, len(read)
+        near = (read[:w] if front else read[n - w :]).expand(len(genes), -1)
+        tokens = torch.cat([genes.unsqueeze(1), near] if front else [near, genes.unsqueeze(1)], 1)
+        border = torch.full_like(places, w if front else n - w)
+        start, end = (torch.zeros_like(places), border) if front else (border, torch.full_like(places, n))
+        at_end = self._anew(reader, tokens, torch.ones_like(tokens, dtype=torch.bool), start, end)
+        # those from near that end are not predicted: any place will do
+        places = places.clamp(min=2 * w) if front else places.clamp(max=n - 2 * w - 1)
+        around = self._around(reader, read, places)
+        if not front:
+            return self._pooled(reader.hidden[: n - w], around, at_end)
+        rest = around._replace(start=around.start - w, end=around.end - w)
+        return self._pooled(reader.hidden[w:], rest, at_end)
+
+    def _anew(self, reader: WindowReader, tokens: torch.Tensor, inside: torch.Tensor, start: Any, end: Any) -> _Windows:
+        self.n_passes += float(inside.sum()) / len(reader.hidden)
+        return _Windows(reader.read(tokens, inside, start, end), inside, start, end)
+
+    def _pooled(self, hidden: torch.Tensor, around: _Windows, at_end: _Windows | None = None) -> torch.Tensor:
+        """Pool the states outside of the windows, ``hidden`` but for ``[start, end)``, and those of the windows."""
+        windows = [around] if at_end is None else [around, at_end]
+        find = {"mean": _mean, "max": _max}
+        return torch.cat([find[name](hidden, around, windows) for name in self._network.pooling.names], -1)
+
+    def _embedding(self, pooled: torch.Tensor) -> torch.Tensor:
+        return self._network.latent(pooled)[0] if self.readout.representation == "latent" else pooled
+
+    def _read(self, ranking: npt.NDArray[np.int32], after: torch.Tensor) -> States:
+        if self.readout.column is None:
+            return self.readout.given(None, after)
+        sequences = edited(ranking, [*ranking[:, None]], self.kind, self._width)
+        latent, none = self.readout.representation == "latent", after.new_empty(0)
+        encoded = Encoded(
+            hidden=none,
+            tokens=torch.from_numpy(sequences.tokens).to(after.device),
+            cu_seqlens=torch.from_numpy(sequences.cu_seqlens).to(after.device),
+            masked=None,
+            pooled=none if latent else after,
+            mean=after if latent else self._network.latent(after)[0],
+            variance=none,
+        )
+        return self.readout.given(encoded, after)
+
+
+def _mean(hidden: torch.Tensor, around: _Windows, windows: list[_Windows]) -> torch.Tensor:
+    # sums of any two places differ by what lies between, which single precision would lose
+    sums = torch.cat([hidden.new_zeros(1, hidden.shape[1]), hidden]).double().cumsum(0)
+    total = sums[-1] - (sums[around.end] - sums[around.start])
+    n = len(hidden) - (around.end - around.start)
+    for window in windows:
+        total = total + (window.states * window.inside.unsqueeze(-1)).sum(1)
+        n = n + window.inside.sum(1)
+    return (total / n.unsqueeze(1)).float()
+
+
+def _max(hidden: torch.Tensor, around: _Windows, windows: list[_Windows]) -> torch.Tensor:
+    lowest = hidden.new_full((1, hidden.shape[1]), -torch.inf)
+    ahead = torch.cat([lowest, hidden.cummax(0).values])[around.start]
+    back = torch.cat([hidden.flip(0).cummax(0).values.flip(0), lowest])[around.end]
+    inside = [window.states.masked_fill(~window.inside.unsqueeze(-1), -torch.inf).amax(1) for window in windows]
+    return torch.stack([ahead, back, *inside]).amax(0)
