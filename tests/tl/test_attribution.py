@@ -100,7 +100,7 @@ def test_what_is_linear_is_known_exactly():
     def score(encoded, presence):
         return readout(encoded.tokens, encoded.cu_seqlens, None, presence) + 0.0 * encoded.mean[:, :1]
 
-    from scgenemamba.tl._attribution_run import Question, Settings, as_matrix, explain
+    from scgenemamba.tl._attribution._run import Question, Settings, as_matrix, explain
 
     parts = explain(model, model.module, model.adata, np.arange(5), Question(score, [], 1), Settings(silent=True))
     matrix = as_matrix(parts, len(model.vocabulary)).toarray()

@@ -57,7 +57,7 @@ def test_similarity_is_the_cosine_around_the_mean(genes):
 
 
 def test_neighbours_are_the_nearest_of_all_genes(genes, monkeypatch):
-    from scgenemamba.tl import _gene_neighbors
+    from scgenemamba.tl._genes import _neighbors as _gene_neighbors
 
     # several blocks, and the last one smaller
     monkeypatch.setattr(_gene_neighbors, "_BLOCK", 7)
@@ -177,7 +177,7 @@ def test_bad_arguments_are_named(genes, grouped):
 
 
 def test_a_table_of_too_many_genes_is_refused(genes, monkeypatch):
-    from scgenemamba.tl import _gene_neighbors
+    from scgenemamba.tl._genes import _neighbors as _gene_neighbors
 
     monkeypatch.setattr(_gene_neighbors, "_MOST_GENES", 50)
     with pytest.raises(ValueError, match="60 genes would be too large"):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from scgenemamba import tl
-from scgenemamba.tl._gene_shifts import _draw_blocks, _exchange, _observed
+from scgenemamba.tl._genes._shifts import _draw_blocks, _exchange, _observed
 from tests.conftest import make_adata
 
 

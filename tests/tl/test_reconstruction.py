@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from scgenemamba import tl
-from scgenemamba.tl._hidden_genes import HiddenCell, draw_hidden, hidden_cells, model_logits, most_likely, score
-from scgenemamba.tl._nearest_cells import NearestCells
+from scgenemamba.tl._reconstruction._hidden_genes import (
+    HiddenCell,
+    draw_hidden,
+    hidden_cells,
+    model_logits,
+    most_likely,
+    score,
+)
+from scgenemamba.tl._reconstruction._nearest_cells import NearestCells
 from scgenemamba.train import RankBaselines
 from tests.conftest import make_adata
 

@@ -193,16 +193,15 @@ def _baseline_vector(encoder: Any, baseline: Baseline) -> torch.Tensor:
 @contextmanager
 def explaining(module: Any) -> Iterator[None]:
     """Within, the module computes in evaluation mode and in full precision, and its weights take no gradients."""
-    before = module.half_precision, module.training
+    training = module.training
     learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    module.half_precision = False
     module.eval()
     for parameter in learnt:
         parameter.requires_grad_(False)
     try:
-        yield
+        with module.full_precision():
+            yield
     finally:
-        module.half_precision = before[0]
-        module.train(before[1])
+        module.train(training)
         for parameter in learnt:
             parameter.requires_grad_(True)

@@ -69,9 +69,11 @@ class _Windows(TorchBackend):
         mixed = mixed[:, :-reach] if reverse else mixed[:, reach:]
         if reverse:
             before, steps, mixed, dt = before.flip(0), steps.flip(0), mixed.flip(1), dt.flip(1)
-        read = _Read(*before.split(sizes, -1)[:2], steps, rate)
-        y = read.go_on(*mixed.split(sizes, -1), dt, length - self.end if reverse else self.start)
-        y = y + mixer.D.repeat_interleave(mixer.d_inner // mixer.n_heads) * mixed[..., : mixer.d_inner]
+        x, b, _ = before.split(sizes, -1)
+        read = _Read(x, b, steps, rate)
+        x, b, c = mixed.split(sizes, -1)
+        y = read.go_on(x, b, c, dt, length - self.end if reverse else self.start)
+        y = y + mixer.D.repeat_interleave(mixer.d_inner // mixer.n_heads) * x
         return y.flip(1) if reverse else y
 
 

@@ -60,8 +60,8 @@ def gene_graph(
     """
     import networkx as nx
 
-    from scgenemamba.tl._gene_graph import connectivities
-    from scgenemamba.tl._gene_table import genes_of_group, rows_of
+    from scgenemamba.tl._genes._graph import connectivities
+    from scgenemamba.tl._genes._table import genes_of_group, rows_of
 
     if n_neighbors < 1:
         msg = f"`n_neighbors` must be at least 1, got {n_neighbors}."

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scgenemamba.tl._attribution_cells import chosen_cells
+from scgenemamba.tl._cells import chosen_cells
 from scgenemamba.tokens import name_some
 
 from ._edits import Kind, check_kind
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from ._request import NamedChange
 
+# of the largest effects, among those of the prediction
+_LEAST_RECALL = 0.9
+
 
 def perturb(
     model: GeneMambaModel,
@@ -39,7 +42,7 @@ def perturb(
     groupby: str | None = None,
     indices: Sequence[int] | None = None,
     method: Literal["auto", "fast", "exact"] = "auto",
-    window: int = 6,
+    window: int = 4,
     n_rescored: int = 50,
     n_checked: int = 3,
     n_controls: int = 10,
@@ -139,6 +142,7 @@ def perturb(
         run.read(adata, rows)
         if fast:
             run.screen(window, n_rescored, n_checked)
+            _warn_of_poor_predictions(run)
         elif changes is None:
             run.encode_all()
         else:
@@ -183,8 +187,22 @@ def _obstacle(model: GeneMambaModel, genes: Genes | None) -> str | None:
     return None
 
 
+def _warn_of_poor_predictions(run: Run) -> None:
+    if run.fidelity is None or run.fidelity["recall"].mean() >= _LEAST_RECALL:
+        return
+    from scvi import settings
+
+    msg = (
+        f"Of the largest effects in the checked cells, predictions find {run.fidelity['recall'].mean():.0%}: raise `window`, or take "
+        "method='exact'."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
+
+
 def _result(run: Run, obs: pd.DataFrame, changes: list[NamedChange] | None, told: dict[str, Any]) -> AnnData:
     """Effects as a table of cells by perturbations."""
+    import anndata as ad
+
     results = sorted(run.results.items())
     columns = np.concatenate([result.columns for _, result in results])
     rows = np.repeat([cell for cell, _ in results], [len(result.columns) for _, result in results])

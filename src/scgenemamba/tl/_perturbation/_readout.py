@@ -28,8 +28,11 @@ class States(NamedTuple):
     embedding: npt.NDArray[np.float64]
     probability: npt.NDArray[np.float64] | None
 
-    def __getitem__(self, rows: Any) -> States:  # type: ignore[override]
-        return States(self.embedding[rows], None if self.probability is None else self.probability[rows])
+    def cells(self) -> list[States]:
+        """Each cell on its own."""
+        n = len(self.embedding)
+        probabilities = [None] * n if self.probability is None else [self.probability[i : i + 1] for i in range(n)]
+        return [States(self.embedding[i : i + 1], probabilities[i]) for i in range(n)]
 
 
 class Readout:

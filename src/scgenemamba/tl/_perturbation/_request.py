@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from scgenemamba.tl._attribution_cells import group_column
+from scgenemamba.tl._cells import group_column
 from scgenemamba.tokens import Vocabulary, name_some
 
 if TYPE_CHECKING:

@@ -96,8 +96,7 @@ class Run:
     def read(self, adata: AnnData | None, rows: npt.NDArray[np.int64]) -> None:
         """Read the cells as they are."""
         for encoded, batch in self.model._encoded(adata, rows, self.batch_size, None):
-            states = self.readout.of(encoded)
-            self.befores += [states[i : i + 1] for i in range(len(states.embedding))]
+            self.befores += self.readout.of(encoded).cells()
             tokens, bounds = batch["tokens"].cpu().numpy(), batch["cu_seqlens"].tolist()
             self.rankings += [tokens[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from tqdm.auto import tqdm
 
-from ._gene_table import directions, genes_of_group, rows_by_group, rows_of
+from ._table import directions, genes_of_group, rows_by_group, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

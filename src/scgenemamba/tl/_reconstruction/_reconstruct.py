@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 from scgenemamba.tokens import CellBatch, Vocabulary
 from scgenemamba.train import RankBaselines
 
+from ._cells import batches_of, cells_to_score, check_apart, check_not_known, reference_cells
 from ._hidden_genes import HiddenCell, draw_hidden, hidden_cells, model_logits, score
 from ._nearest_cells import NearestCells
-from ._reconstruction_cells import batches_of, cells_to_score, check_apart, check_not_known, reference_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ._attribution_cells import group_column
+from scgenemamba.tl._cells import group_column
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from ._attribution_cells import chosen_cells
-from ._attribution_run import Settings, ask, cells_of, explain, joined
+from scgenemamba.tl._cells import chosen_cells
+
+from ._run import Settings, ask, cells_of, explain, joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

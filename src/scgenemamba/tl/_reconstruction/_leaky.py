@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from scgenemamba.tokens import Vocabulary
 
-from ._reconstruction_cells import batches_of, rows_of
+from ._cells import batches_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

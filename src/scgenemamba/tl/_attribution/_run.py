@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scgenemamba.tl._cells import group_column
 from scgenemamba.tokens import Vocabulary, name_some
 
-from ._attribution_cells import direction_between
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     from anndata import AnnData
@@ -105,7 +104,7 @@ def ask(
     name = "direction"
     if isinstance(direction, tuple | list) and len(direction) == 2 and isinstance(direction[0], str):
         name = f"{direction[0]} to {direction[1]}"
-        direction = direction_between(model, adata, direction, groupby, batch_size)
+        direction = _direction_between(model, adata, direction, groupby, batch_size)
     vector = np.asarray(direction, dtype=np.float32)
     network = module.network
     width = network.latent.mean.in_features if pooled else network.config.n_latent
@@ -114,6 +113,32 @@ def ask(
         msg = f"`direction` must be {width} finite numbers, as the {space} has, not all zero; its shape is {vector.shape}."
         raise ValueError(msg)
     return Question(DirectionScore(vector, pooled=pooled), [name], 0)
+
+
+def _direction_between(
+    model: Any, adata: AnnData, pair: Sequence[str], groupby: str | None, batch_size: int | None
+) -> npt.NDArray[np.float32]:
+    """Unit vector from the mean embedding of a group to that of another, over all their cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no column of groups, or a group has no cells.
+    """
+    if groupby is None:
+        msg = f"`direction` names groups, {name_some(pair)}: say which column of obs has them, `groupby=`."
+        raise ValueError(msg)
+    column = group_column(adata, groupby)
+    means = []
+    for group in pair:
+        rows = np.flatnonzero((column == str(group)).to_numpy())
+        if not len(rows):
+            told = name_some(column.cat.remove_unused_categories().cat.categories, 20)
+            msg = f"`direction`: no cell of obs[{groupby!r}] is in group {group!r}; it has {told}."
+            raise ValueError(msg)
+        means.append(model.get_latent_representation(adata, indices=rows, batch_size=batch_size).mean(0))
+    difference = means[1] - means[0]
+    return difference / max(float(np.linalg.norm(difference)), 1e-12)
 
 
 def explain(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ._attribution_cells import chosen_cells
-from ._attribution_run import Settings, as_matrix, ask, cells_of, explain, joined
+from scgenemamba.tl._cells import chosen_cells
+
+from ._run import Settings, as_matrix, ask, cells_of, explain, joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from scgenemamba.model import GeneMambaModel
     from scgenemamba.model._attribution import Baseline, CellAttributions
 
-    from ._attribution_run import Question
+    from ._run import Question
 
 
 def attribute(

@@ -1,4 +1,4 @@
-"""Cells to explain, and directions between groups of them."""
+"""Cells that are asked for, and groups of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-
-from scgenemamba.tokens import name_some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 def chosen_cells(
     adata: AnnData, groupby: str | None, indices: Sequence[int] | None, max_cells: int | None, random_state: int
 ) -> npt.NDArray[np.int64]:
-    """Positions of the cells to explain, in their order: those with a group, at most ``max_cells`` of each.
+    """Positions of the cells asked for, in their order: those with a group, at most ``max_cells`` of each.
 
     Raises
     ------
@@ -34,7 +32,7 @@ def chosen_cells(
     chosen = slice(None) if indices is None else np.asarray(indices, dtype=None if len(indices) else np.int64)
     rows: Any = np.arange(adata.n_obs)[chosen]
     if not len(rows):
-        msg = "There are no cells to explain: `indices` is empty." if adata.n_obs else "`adata` has no cells."
+        msg = "There are no cells: `indices` is empty." if adata.n_obs else "`adata` has no cells."
         raise ValueError(msg)
     groups = np.zeros(len(rows), dtype=np.int64)
     if groupby is not None:
@@ -64,29 +62,3 @@ def group_column(adata: AnnData, groupby: str, name: str = "groupby") -> pd.Seri
         raise KeyError(msg)
     column = adata.obs[groupby].astype("category")
     return column.cat.rename_categories([str(category) for category in column.cat.categories])
-
-
-def direction_between(
-    model: Any, adata: AnnData, pair: Sequence[str], groupby: str | None, batch_size: int | None
-) -> npt.NDArray[np.float32]:
-    """Unit vector from the mean embedding of a group to that of another, over all their cells.
-
-    Raises
-    ------
-    ValueError
-        If there is no column of groups, or a group has no cells.
-    """
-    if groupby is None:
-        msg = f"`direction` names groups, {name_some(pair)}: say which column of obs has them, `groupby=`."
-        raise ValueError(msg)
-    column = group_column(adata, groupby)
-    means = []
-    for group in pair:
-        rows = np.flatnonzero((column == str(group)).to_numpy())
-        if not len(rows):
-            told = name_some(column.cat.remove_unused_categories().cat.categories, 20)
-            msg = f"`direction`: no cell of obs[{groupby!r}] is in group {group!r}; it has {told}."
-            raise ValueError(msg)
-        means.append(model.get_latent_representation(adata, indices=rows, batch_size=batch_size).mean(0))
-    difference = means[1] - means[0]
-    return difference / max(float(np.linalg.norm(difference)), 1e-12)
