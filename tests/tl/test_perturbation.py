@@ -20,7 +20,7 @@ WINDOW = 3
 @pytest.fixture(scope="module")
 def adata() -> AnnData:
     generator = np.random.default_rng(0)
-    n_cells, n_genes = 60, 90
+    n_cells, n_genes = 40, 60
     rate = np.exp(generator.normal(size=n_genes))
     groups = np.array(["alpha", "beta"])[np.arange(n_cells) % 2]
     counts = generator.poisson(rate * np.where(groups == "alpha", 1.0, 2.0)[:, None]).astype(np.float32)
@@ -82,14 +82,14 @@ def test_rankings_are_edited():
 
 
 @pytest.mark.parametrize("kind", ["delete", "overexpress", "inhibit"])
-@pytest.mark.parametrize("max_tokens", [128, 40])
+@pytest.mark.parametrize("max_tokens", [128, 30])
 def test_exact_effects_are_those_of_the_edited_cell(adata, kind, max_tokens):
     model = made(adata, max_tokens=max_tokens)
     found = tl.perturb(model, kind=kind, method="exact", indices=[3], label="beta", toward="alpha", groupby="kind")
     (ranking,) = rankings(model, [3])
     target = model.get_latent_representation(indices=np.flatnonzero(adata.obs["kind"] == "alpha")).mean(0)
     before = embed(model, ranking[:max_tokens])
-    for place in (0, 20, len(ranking) - 1):
+    for place in (0, 15, len(ranking) - 1):
         gene = ranking[place]
         rest = ranking[ranking != gene]
         new = {"delete": rest, "overexpress": np.r_[gene, rest], "inhibit": np.r_[rest, gene]}[kind]
@@ -103,16 +103,16 @@ def test_exact_effects_are_those_of_the_edited_cell(adata, kind, max_tokens):
 
 
 @pytest.mark.parametrize("kind", ["delete", "overexpress", "inhibit"])
-@pytest.mark.parametrize("settings", [{}, {"max_tokens": 40}, {"fusion": "gate", "pooling": ("mean",)}])
+@pytest.mark.parametrize("settings", [{}, {"max_tokens": 30}, {"fusion": "gate", "pooling": ("mean",)}])
 def test_predictions_find_the_largest_effects(adata, kind, settings):
     model = made(adata, **settings)
-    asked = {"kind": kind, "indices": [0, 1, 2], "label": "beta"}
+    asked = {"kind": kind, "indices": [0, 1], "label": "beta"}
     exact = tl.perturb(model, method="exact", **asked)
-    fast = tl.perturb(model, window=WINDOW, n_rescored=5, n_checked=3, **asked)
+    fast = tl.perturb(model, window=WINDOW, n_rescored=5, n_checked=2, **asked)
     told = fast.uns["perturbation"]
     assert told["method"] == "fast"
     assert told["n_exact"] == exact.uns["perturbation"]["n_forwards"]
-    assert told["fidelity"]["cell"].tolist() == ["c0", "c1", "c2"]
+    assert told["fidelity"]["cell"].tolist() == ["c0", "c1"]
     assert (told["fidelity"]["spearman"] > 0.9).all()
     assert (told["fidelity"]["recall"] >= 0.6).all()
     for name in ("distance", "probability"):
@@ -144,10 +144,10 @@ def test_batch_size_changes_nothing(model):
 
 
 def test_given_genes_and_their_controls(model, adata):
-    found = tl.perturb(model, genes={"one": "G1", "both": ["G1", "G40"], "rare": ["G2"]}, indices=np.arange(20))
+    found = tl.perturb(model, genes={"one": "G1", "both": ["G1", "G33"], "rare": ["G2"]}, indices=np.arange(20))
     assert found.var_names.tolist() == ["one", "both", "rare"]
     cells = adata.X[:20] > 0
-    expected = [cells[:, 1].sum(), (cells[:, 1] & cells[:, 40]).sum(), cells[:, 2].sum()]
+    expected = [cells[:, 1].sum(), (cells[:, 1] & cells[:, 33]).sum(), cells[:, 2].sum()]
     assert found.var["n_cells"].tolist() == expected
     assert found.obs["kind"].tolist() == adata.obs["kind"].tolist()[:20]
     controls = found.layers["distance_control"][:, 0]
@@ -162,7 +162,7 @@ def test_given_genes_and_their_controls(model, adata):
 
 
 def test_effects_over_cells(model):
-    perturbed = tl.perturb(model, method="exact", label="beta", indices=np.arange(30))
+    perturbed = tl.perturb(model, method="exact", label="beta", indices=np.arange(24))
     table = tl.perturbation_effects(perturbed, groupby="kind", min_cells=5)
     assert list(table.columns) == ["group", "gene", "n_cells", "effect", "std", "control", "p_value", "fdr"]
     assert set(table["group"]) == {"alpha", "beta"}
@@ -269,7 +269,7 @@ def test_models_that_cannot_be_asked(adata):
 
 
 def test_summaries_of_nothing(model):
-    perturbed = tl.perturb(model, genes="G40", indices=[0, 1])
+    perturbed = tl.perturb(model, genes="G33", indices=[0, 1])
     with pytest.raises(ValueError, match="lower `min_cells`"):
         tl.perturbation_effects(perturbed)
     with pytest.raises(KeyError, match="no 'toward'"):
