@@ -88,7 +88,7 @@ def perturb(
         Genes as strongly expressed in the same cell that each of given ``genes`` is compared with, 0 for none. Where all genes are perturbed,
         they are compared with the 20 nearest in the ranking, at no cost.
     representation
-        As in :meth:`GeneMambaModel.get_latent_representation`.
+        As in :meth:`~scgenemamba.GeneMambaModel.get_latent_representation`.
     random_state
         Seed of controls and checked cells.
     batch_size
