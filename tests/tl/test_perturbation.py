@@ -143,6 +143,18 @@ def test_batch_size_changes_nothing(model):
             assert np.allclose(one.layers[name].toarray(), many.layers[name].toarray(), atol=1e-6, equal_nan=True)
 
 
+def test_threads_change_nothing(model):
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            found.append(tl.perturb(model, indices=[1, 4], window=WINDOW).X.toarray())
+    finally:
+        torch.set_num_threads(before)
+    assert np.allclose(*found, atol=1e-6)
+
+
 def test_given_genes_and_their_controls(model, adata):
     found = tl.perturb(model, genes={"one": "G1", "both": ["G1", "G33"], "rare": ["G2"]}, indices=np.arange(20))
     assert found.var_names.tolist() == ["one", "both", "rare"]
