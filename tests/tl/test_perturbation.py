@@ -132,7 +132,8 @@ def test_a_wide_window_makes_predictions_exact(model):
     assert "fidelity" not in fast.uns["perturbation"]
     narrow = tl.perturb(model, method="fast", window=WINDOW, n_rescored=0, n_checked=0, indices=[0])
     assert not narrow.layers["exact"].toarray().any()
-    assert narrow.uns["perturbation"]["n_forwards"] < 2 * WINDOW + 1
+    # the cell, and its neighbourhoods
+    assert 2 * WINDOW < narrow.uns["perturbation"]["n_forwards"] <= 2 * WINDOW + 1
 
 
 def test_batch_size_changes_nothing(model):

@@ -77,6 +77,7 @@ class Screener:
         # where one of the genes that are read is deleted, the next one moves up
         read = genes[: self._width + deletes]
         reader = WindowReader(self._network.encoder, read)
+        self.n_passes += 1
         if deletes:
             places = torch.arange(min(len(genes), self._width), device=genes.device)
             pooled = self._pooled(reader.hidden, self._around(reader, read, places))
