@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ._interval import with_bounds
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -154,9 +156,9 @@ def score_gene_pairs(
     for name, scores in found.items():
         rows[name] = {"n_pairs": len(label)}
         for kind, all_scores in scores.items():
-            rows[name] |= _with_bounds(kind, all_scores, confidence)
+            rows[name] |= with_bounds(_names(kind), all_scores, confidence)
             if control is not None:
-                rows[name] |= _with_bounds(f"{kind}_gain", all_scores - found[control][kind], confidence)
+                rows[name] |= with_bounds(_names(f"{kind}_gain"), all_scores - found[control][kind], confidence)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -191,7 +193,5 @@ def _values(table: pd.DataFrame, genes: list[str], places: npt.NDArray[np.int64]
     return np.nan_to_num(values, nan=float(np.nanmin(values)) if np.isfinite(values).any() else 0.0)
 
 
-def _with_bounds(name: str, scores: npt.NDArray[np.float64], confidence: float) -> dict[str, float]:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(scores[1:], [tail, 1 - tail]) if len(scores) > 1 else (np.nan, np.nan)
-    return {name: float(scores[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+def _names(score: str) -> tuple[str, str, str]:
+    return score, f"{score}_low", f"{score}_high"

@@ -58,3 +58,20 @@ def mean_interval(values: Sequence[float] | np.ndarray, *, confidence: float = 0
         return Interval(mean, np.nan, np.nan, 1)
     error = float(known.std(ddof=1) / np.sqrt(len(known)) * t.ppf((1 + confidence) / 2, len(known) - 1))
     return Interval(mean, mean - error, mean + error, len(known))
+
+
+def with_bounds(names: tuple[str, str, str], scores: np.ndarray, confidence: float) -> dict[str, float]:
+    """A score and the bounds of its resamples, by name.
+
+    Parameters
+    ----------
+    names
+        Of the score and its bounds.
+    scores
+        Score of all, then of each resample, ``(n_resamples + 1,)``; without resamples the bounds are NaN.
+    confidence
+        Share of the resamples within the bounds.
+    """
+    tail = (1 - confidence) / 2
+    bounds = np.quantile(scores[1:], [tail, 1 - tail]) if len(scores) > 1 else (np.nan, np.nan)
+    return dict(zip(names, map(float, (scores[0], *bounds)), strict=True))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ._interval import with_bounds
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -73,8 +75,10 @@ def reconstruction_scores(
             gains = sign * (means[:, [scores.columns.get_loc(control)]] - means) + 0.0
             for i, method in enumerate(scores.columns):
                 key = (name, str(method)) if by is None else (value, name, str(method))
-                rows[key] = _with_bounds("mean", "", means[:, i], confidence)
-                rows[key] |= _with_bounds("gain", "gain_", gains[:, i], confidence) | {"n_cells": len(values)}
+                rows[key] = with_bounds(("mean", "low", "high"), means[:, i], confidence)
+                rows[key] |= with_bounds(("gain", "gain_low", "gain_high"), gains[:, i], confidence) | {
+                    "n_cells": len(values)
+                }
     found = pd.DataFrame.from_dict(rows, orient="index")
     found.index = pd.MultiIndex.from_tuples(rows, names=[*([] if by is None else [by]), "score", "method"])
     return found
@@ -99,12 +103,6 @@ def _resampled_means(
         return np.full((n_resamples + 1, values.shape[1]), np.nan)
     times = generator.multinomial(n, np.full(n, 1 / n), size=n_resamples)
     return np.concatenate([values.mean(0, keepdims=True), times @ values / n])
-
-
-def _with_bounds(name: str, prefix: str, scores: npt.NDArray[np.float64], confidence: float) -> dict[str, float]:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(scores[1:], [tail, 1 - tail])
-    return {name: float(scores[0]), f"{prefix}low": float(low), f"{prefix}high": float(high)}
 
 
 def _check(table: pd.DataFrame, by: str | None, control: str, n_resamples: int, confidence: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,30 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from anndata import AnnData
+
+
+def rows_of(indices: Sequence[int] | None, n_obs: int) -> npt.NDArray[np.int64]:
+    """Rows that a selection names, a list or a mask, int64; ``None`` for all.
+
+    Raises
+    ------
+    IndexError
+        If there is no such row, or the mask is of another size.
+    """
+    if indices is None:
+        return np.arange(n_obs)
+    given = np.asarray(indices)
+    if given.dtype == bool:
+        if given.shape != (n_obs,):
+            msg = f"`indices`: a mask must have a value for each of {n_obs:,} cells, got shape {given.shape}."
+            raise IndexError(msg)
+        return np.flatnonzero(given)
+    rows = given.astype(np.int64)
+    beyond = rows[(rows < 0) | (rows >= n_obs)]
+    if len(beyond):
+        msg = f"`indices`: there is no cell {beyond[0]}; there are {n_obs:,}."
+        raise IndexError(msg)
+    return rows
 
 
 def chosen_cells(
@@ -29,8 +53,7 @@ def chosen_cells(
     if max_cells is not None and max_cells < 1:
         msg = f"`max_cells` must be at least 1, got {max_cells}."
         raise ValueError(msg)
-    chosen = slice(None) if indices is None else np.asarray(indices, dtype=None if len(indices) else np.int64)
-    rows: Any = np.arange(adata.n_obs)[chosen]
+    rows = rows_of(indices, adata.n_obs)
     if not len(rows):
         msg = "There are no cells: `indices` is empty." if adata.n_obs else "`adata` has no cells."
         raise ValueError(msg)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scgenemamba.tl._cells import rows_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -101,9 +103,7 @@ def _groups(
         has = [] if adata is None else [*adata.obs.columns]
         msg = f"`groupby`: adata.obs has no column {groupby!r}; it has {has}."
         raise KeyError(msg)
-    rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-    if rows.dtype == bool:
-        rows = np.flatnonzero(rows)
+    rows = rows_of(indices, adata.n_obs)
     values = adata.obs[groupby].iloc[rows].astype("category").cat.remove_unused_categories()
     if not len(values.cat.categories):
         msg = f"`groupby`: no cell has a value in {groupby!r}."

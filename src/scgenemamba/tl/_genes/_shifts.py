@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from scgenemamba.nn import cell_of_token
+from scgenemamba.tl._cells import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,9 +144,7 @@ def _conditions(
         has = [] if adata is None else [*adata.obs.columns]
         msg = f"`groupby`: adata.obs has no column {groupby!r}; it has {has}."
         raise KeyError(msg)
-    rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-    if rows.dtype == bool:
-        rows = np.flatnonzero(rows)
+    rows = rows_of(indices, adata.n_obs)
     column = adata.obs[groupby].iloc[rows]
     values = column.astype(str).where(column.notna(), None).to_numpy(object)
     in_group = values == str(group)

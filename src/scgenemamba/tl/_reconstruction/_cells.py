@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scgenemamba._logging import logger
+from scgenemamba.tl._cells import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,24 +77,6 @@ def held_out(model: GeneMambaModel) -> npt.NDArray[np.int64]:
         "or give cells that it was not trained on as `adata`."
     )
     raise ValueError(msg)
-
-
-def rows_of(indices: Sequence[int] | None, n_obs: int) -> npt.NDArray[np.int64]:
-    """Rows that a selection names, int64."""
-    if indices is None:
-        return np.arange(n_obs)
-    rows = np.asarray(indices)
-    if rows.dtype == bool:
-        if rows.shape != (n_obs,):
-            msg = f"`indices`: a mask must have a value for each of {n_obs:,} cells, got shape {rows.shape}."
-            raise IndexError(msg)
-        return np.flatnonzero(rows)
-    rows = rows.astype(np.int64)
-    beyond = rows[(rows < 0) | (rows >= n_obs)]
-    if len(beyond):
-        msg = f"`indices`: there is no cell {beyond[0]}; there are {n_obs:,}."
-        raise IndexError(msg)
-    return rows
 
 
 def reference_cells(model: GeneMambaModel, reference: AnnData | None) -> tuple[AnnData, npt.NDArray[np.int64]]:

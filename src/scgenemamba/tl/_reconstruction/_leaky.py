@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from scgenemamba.tl._cells import rows_of
 from scgenemamba.tokens import Vocabulary
 
-from ._cells import batches_of, rows_of
+from ._cells import batches_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
