@@ -57,7 +57,7 @@ def chosen_cells(
     if not len(rows):
         msg = "There are no cells: `indices` is empty." if adata.n_obs else "`adata` has no cells."
         raise ValueError(msg)
-    groups = np.zeros(len(rows), dtype=np.int64)
+    groups: npt.NDArray[np.integer] = np.zeros(len(rows), dtype=np.int64)
     if groupby is not None:
         groups = group_column(adata, groupby).cat.codes.to_numpy()[rows]
         if (groups < 0).all():
