@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from ._layout import Layout
     from ._mixer import Mamba2Mixer
 
-# tokens between kept states
+# tokens between kept states, and windows that one of them is multiplied with at a time
 _CHUNK = 16
+_GROUP = 16
 
 
 class _Kept(NamedTuple):
@@ -49,6 +50,7 @@ class _Windows(TorchBackend):
 
     def __init__(self, kept: dict[Mamba2Mixer, _Kept], inside: torch.Tensor, start: torch.Tensor, end: torch.Tensor):
         self.kept, self.inside, self.start, self.end = kept, inside.unsqueeze(-1), start, end
+        self._starts: dict[bool, _Starts] = {}
 
     def _scan(
         self, xbc: torch.Tensor, dt: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, reverse: bool
@@ -72,9 +74,39 @@ class _Windows(TorchBackend):
         x, b, _ = before.split(sizes, -1)
         read = _Read(x, b, steps, rate)
         x, b, c = mixed.split(sizes, -1)
-        y = read.go_on(x, b, c, dt, length - self.end if reverse else self.start)
+        if reverse not in self._starts:
+            self._starts[reverse] = _Starts(length - self.end if reverse else self.start)
+        y = read.go_on(x, b, c, dt, self._starts[reverse])
         y = y + mixer.D.repeat_interleave(mixer.d_inner // mixer.n_heads) * x
         return y.flip(1) if reverse else y
+
+
+class _Starts:
+    """Where windows begin in a sequence: in groups that share the state before them, so that no layer needs a loop.
+
+    Parameters
+    ----------
+    start
+        Tokens before each window, int ``(m,)``.
+
+    Attributes
+    ----------
+    start, chunk
+        As given, and the chunk that it lies in.
+    slot
+        Place of each window among those of all groups, int ``(m,)``.
+    group_chunk
+        Chunk of each group.
+    """
+
+    def __init__(self, start: torch.Tensor) -> None:
+        self.start, self.chunk = start, torch.div(start, _CHUNK, rounding_mode="floor")
+        chunks, order = torch.sort(self.chunk, stable=True)
+        place = torch.arange(len(start), device=start.device) - torch.searchsorted(chunks, chunks)
+        opens = place % _GROUP == 0
+        self.slot = torch.empty_like(order)
+        self.slot[order] = (opens.cumsum(0) - 1) * _GROUP + place % _GROUP
+        self.group_chunk = chunks[opens]
 
 
 class _Read:
@@ -97,20 +129,19 @@ class _Read:
         decay = (dt * rate).cumsum(1)
         weight = (decay[:, -1:] - decay).exp() * dt
         written = (x.unflatten(-1, (len(rate), -1)) * weight.unsqueeze(-1)).flatten(2).mT @ b
-        state, states = torch.zeros_like(written[0]), []
-        for share, added in zip(
-            decay[:, -1].exp().repeat_interleave(x.shape[-1] // len(rate), -1), written, strict=True
-        ):
-            states.append(state)
-            state = share.unsqueeze(-1) * state + added
-        self.states = torch.stack(states)
+        # what is left of each chunk's share before each later one; differences of sums, which single precision would lose
+        total = decay[:, -1].double()
+        until = total.cumsum(0)
+        left = ((until - total).unsqueeze(1) - until).masked_fill(~_earlier(len(total), x.device, -1), -torch.inf)
+        shares = left.exp().to(x.dtype).permute(2, 0, 1) @ written.unflatten(1, (len(rate), -1)).transpose(0, 1).flatten(2)
+        self.states = shares.transpose(0, 1).reshape(written.shape)
 
     def go_on(
-        self, x: torch.Tensor, b: torch.Tensor, c: torch.Tensor, dt: torch.Tensor, start: torch.Tensor
+        self, x: torch.Tensor, b: torch.Tensor, c: torch.Tensor, dt: torch.Tensor, starts: _Starts
     ) -> torch.Tensor:
-        """Read on from before the tokens ``start (m,)``: ``x (m, w, d_inner)``, ``b``, ``c (m, w, n)``, ``dt (m, w, h)``, to ``x``'s shape."""
-        chunk = torch.div(start, _CHUNK, rounding_mode="floor")
-        places = chunk.unsqueeze(1) * _CHUNK + torch.arange(_CHUNK - 1, device=start.device)
+        """Read on from where windows start: ``x (m, w, d_inner)``, ``b``, ``c (m, w, n)``, ``dt (m, w, h)``, to ``x``'s shape."""
+        start = starts.start
+        places = starts.chunk.unsqueeze(1) * _CHUNK + torch.arange(_CHUNK - 1, device=start.device)
         dt = torch.cat([self.dt[places] * (places < start.unsqueeze(1)).unsqueeze(-1), dt], 1)
         x, b = torch.cat([self.x[places], x], 1), torch.cat([self.b[places], b], 1)
         width, n_heads = c.shape[1], len(self.rate)
@@ -119,20 +150,16 @@ class _Read:
         within = (decay[:, -width:].unsqueeze(2) - decay.unsqueeze(1)).masked_fill(unread, -torch.inf).exp()
         mix = (c @ b.mT).unsqueeze(-1) * within * dt.unsqueeze(1)
         y = (mix.permute(0, 3, 1, 2) @ x.unflatten(-1, (n_heads, -1)).transpose(1, 2)).transpose(1, 2)
-        # windows of one chunk share the state before it
-        order = torch.argsort(chunk, stable=True)
-        chunks, counts = torch.unique_consecutive(chunk[order], return_counts=True)
-        parts = [
-            part @ self.states[k].mT for k, part in zip(chunks.tolist(), c[order].split(counts.tolist()), strict=True)
-        ]
-        entered = torch.empty_like(y.flatten(2))
-        entered[order] = torch.cat(parts)
+        grouped = c.new_zeros(len(starts.group_chunk) * _GROUP, *c.shape[1:])
+        grouped[starts.slot] = c
+        entered = grouped.view(len(starts.group_chunk), -1, c.shape[-1]) @ self.states[starts.group_chunk].mT
+        entered = entered.view(*grouped.shape[:2], -1)[starts.slot]
         return (y + decay[:, -width:].exp().unsqueeze(-1) * entered.unflatten(-1, (n_heads, -1))).flatten(2)
 
 
-def _earlier(n: int, device: torch.device) -> torch.Tensor:
-    """Whether token ``i`` reads token ``j``, ``(n, n, 1)``."""
-    return torch.ones(n, n, dtype=torch.bool, device=device).tril().unsqueeze(-1)
+def _earlier(n: int, device: torch.device, diagonal: int = 0) -> torch.Tensor:
+    """Whether token ``i`` reads token ``j``, ``(n, n, 1)``; with ``diagonal=-1`` not itself."""
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril(diagonal).unsqueeze(-1)
 
 
 class WindowReader:
