@@ -13,6 +13,7 @@ from anndata import AnnData
 from scgenemamba import GeneMambaModel, tl
 from scgenemamba.tl._perturbation._controls import Controls, beside
 from scgenemamba.tl._perturbation._edits import edited
+from scgenemamba.tl._perturbation._screen import Screener
 
 WINDOW = 3
 
@@ -142,6 +143,17 @@ def test_batch_size_changes_nothing(model):
         many = tl.perturb(model, indices=[1, 4], batch_size=64, **asked)
         for name in ("distance", "distance_control"):
             assert np.allclose(one.layers[name].toarray(), many.layers[name].toarray(), atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["delete", "overexpress", "inhibit"])
+def test_cells_screened_together_are_as_alone(model, monkeypatch, kind):
+    asked = {"kind": kind, "method": "fast", "window": WINDOW, "n_rescored": 3, "n_checked": 0, "indices": range(9)}
+    alone = tl.perturb(model, **asked)
+    # as on a GPU
+    monkeypatch.setattr(Screener, "tokens_at_a_time", 200)
+    together = tl.perturb(model, **asked)
+    np.testing.assert_allclose(together.X.toarray(), alone.X.toarray(), atol=1e-5)
+    assert together.uns["perturbation"]["n_forwards"] == pytest.approx(alone.uns["perturbation"]["n_forwards"])
 
 
 def test_threads_change_nothing(model):

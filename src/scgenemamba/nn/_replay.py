@@ -32,8 +32,6 @@ class Replay:
 
     def __init__(self) -> None:
         self._recordings: OrderedDict[tuple[object, ...], _Recording | None] = OrderedDict()
-        # one pool of memory for all: they are replayed one after the other, and results are copied at once
-        self._pool: Any = None
 
     def __call__(self, run: Run, x: torch.Tensor, bounds: torch.Tensor, longest: int, state: Hashable) -> torch.Tensor:
         """What ``run`` makes of ``x``, without a gradient.
@@ -62,8 +60,7 @@ class Replay:
             return run(x, bounds, longest)
         recording = self._recordings[key]
         if recording is None:
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            recording = _record(run, x, bounds, (n_rows, n_sequences, longest), self._pool)
+            recording = _record(run, x, bounds, (n_rows, n_sequences, longest), self._pool())
         self._remember(key, recording)
         recording.x[: len(x)].copy_(x)
         recording.bounds.copy_(_pad_bounds(bounds, n_sequences))
@@ -73,6 +70,13 @@ class Replay:
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
         # copies and pickles start without recordings
         return Replay, ()
+
+    def _pool(self) -> Any:
+        """The pool of memory of all recordings: they are replayed one after the other, and results are copied at once.
+
+        It goes with the last of them, so that where there is none the next one has to open another.
+        """
+        return next((kept.graph.pool() for kept in self._recordings.values() if kept is not None), None)
 
     def _remember(self, key: tuple[object, ...], recording: _Recording | None) -> None:
         self._recordings[key] = recording

@@ -1,4 +1,4 @@
-"""Reading parts of a sequence anew, with all that lies outside of them as it was."""
+"""Reading parts of sequences anew, with all that lies outside of them as it was."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GROUP = 16
 
 
 class _Kept(NamedTuple):
-    """What entered a layer's convolution, ``(1, l, c)``, and its steps, ``(1, l, h)``."""
+    """What entered a layer's convolution, ``(b, l, c)``, and its steps, ``(b, l, h)``; zeros at padding."""
 
     xbc: torch.Tensor
     dt: torch.Tensor
@@ -44,12 +44,20 @@ class _Recording(TorchBackend):
 
 
 class _Windows(TorchBackend):
-    """Reads windows between the states that the recorded sequence has at their borders."""
+    """Reads windows between the states that the recorded sequences have at their borders."""
 
     name = "windows"
 
-    def __init__(self, kept: dict[Mamba2Mixer, _Kept], inside: torch.Tensor, start: torch.Tensor, end: torch.Tensor):
-        self.kept, self.inside, self.start, self.end = kept, inside.unsqueeze(-1), start, end
+    def __init__(
+        self,
+        kept: dict[Mamba2Mixer, _Kept],
+        inside: torch.Tensor,
+        sequence: torch.Tensor,
+        start: torch.Tensor,
+        end: torch.Tensor,
+    ) -> None:
+        self.kept, self.inside = kept, inside.unsqueeze(-1)
+        self.sequence, self.start, self.end = sequence, start, end
         self._starts: dict[bool, _Starts] = {}
 
     def _scan(
@@ -60,29 +68,31 @@ class _Windows(TorchBackend):
         xbc, dt = xbc * self.inside, dt * self.inside
         sizes = [mixer.d_inner, mixer.d_state, mixer.d_state]
         rate = -mixer.A_log.to(dt.dtype).exp()
-        before = causal_conv_silu(kept.xbc, taps, bias, reverse=reverse)[0]
-        steps, length = kept.dt[0], len(before)
+        before = causal_conv_silu(kept.xbc, taps, bias, reverse=reverse)
+        steps, length = kept.dt, before.shape[1]
         # the tokens next to the window that the convolution reaches
         reach = taps.shape[-1] - 1
         near = torch.arange(reach, device=xbc.device)
         near = self.end.unsqueeze(1) + near if reverse else self.start.unsqueeze(1) - reach + near
-        beside = kept.xbc[0][near.clamp(0, length - 1)] * ((near >= 0) & (near < length)).unsqueeze(-1)
+        beside = kept.xbc[self.sequence.unsqueeze(1), near.clamp(0, length - 1)]
+        beside = beside * ((near >= 0) & (near < length)).unsqueeze(-1)
         mixed = causal_conv_silu(torch.cat([xbc, beside] if reverse else [beside, xbc], 1), taps, bias, reverse=reverse)
         mixed = mixed[:, :-reach] if reverse else mixed[:, reach:]
         if reverse:
-            before, steps, mixed, dt = before.flip(0), steps.flip(0), mixed.flip(1), dt.flip(1)
+            before, steps, mixed, dt = before.flip(1), steps.flip(1), mixed.flip(1), dt.flip(1)
         x, b, _ = before.split(sizes, -1)
         read = _Read(x, b, steps, rate)
         x, b, c = mixed.split(sizes, -1)
         if reverse not in self._starts:
-            self._starts[reverse] = _Starts(length - self.end if reverse else self.start)
+            start = length - self.end if reverse else self.start
+            self._starts[reverse] = _Starts(self.sequence * read.width + start)
         y = read.go_on(x, b, c, dt, self._starts[reverse])
         y = y + mixer.D.repeat_interleave(mixer.d_inner // mixer.n_heads) * x
         return y.flip(1) if reverse else y
 
 
 class _Starts:
-    """Where windows begin in a sequence: in groups that share the state before them, so that no layer needs a loop.
+    """Where windows begin in sequences that lie end to end: in groups that share the state before them, so that no layer needs a loop.
 
     Parameters
     ----------
@@ -110,31 +120,40 @@ class _Starts:
 
 
 class _Read:
-    """A sequence that was read, with its state at every sixteenth token.
+    """Sequences that were read, with the state at every sixteenth token.
 
     Parameters
     ----------
     x, b, dt
-        What was read, ``(l, d_inner)``, ``(l, n)`` and ``(l, h)``.
+        What was read, ``(b, l, d_inner)``, ``(b, l, n)`` and ``(b, l, h)``.
     rate
         Negative decay rates, ``(h,)``.
+
+    Attributes
+    ----------
+    width
+        Tokens of a sequence with its filling, a multiple of sixteen.
     """
 
     def __init__(self, x: torch.Tensor, b: torch.Tensor, dt: torch.Tensor, rate: torch.Tensor) -> None:
-        fill = -len(x) % _CHUNK
         # one chunk more, for windows behind the last token
-        self.x, self.b, self.dt = (F.pad(t, (0, 0, 0, fill + _CHUNK)) for t in (x, b, dt))
+        fill = -x.shape[1] % _CHUNK + _CHUNK
+        x, b, dt = (F.pad(t, (0, 0, 0, fill)) for t in (x, b, dt))
+        self.width = x.shape[1]
+        self.x, self.b, self.dt = x.flatten(0, 1), b.flatten(0, 1), dt.flatten(0, 1)
         self.rate = rate
-        x, b, dt = (t.unflatten(0, (-1, _CHUNK)) for t in (self.x, self.b, self.dt))
-        decay = (dt * rate).cumsum(1)
-        weight = (decay[:, -1:] - decay).exp() * dt
-        written = (x.unflatten(-1, (len(rate), -1)) * weight.unsqueeze(-1)).flatten(2).mT @ b
+        x, b, dt = (t.unflatten(1, (-1, _CHUNK)) for t in (x, b, dt))
+        decay = (dt * rate).cumsum(2)
+        weight = (decay[:, :, -1:] - decay).exp() * dt
+        written = (x.unflatten(-1, (len(rate), -1)) * weight.unsqueeze(-1)).flatten(3).mT @ b
         # what is left of each chunk's share before each later one; differences of sums, which single precision would lose
-        total = decay[:, -1].double()
-        until = total.cumsum(0)
-        left = ((until - total).unsqueeze(1) - until).masked_fill(~_earlier(len(total), x.device, -1), -torch.inf)
-        shares = left.exp().to(x.dtype).permute(2, 0, 1) @ written.unflatten(1, (len(rate), -1)).transpose(0, 1).flatten(2)
-        self.states = shares.transpose(0, 1).reshape(written.shape)
+        total = decay[:, :, -1].double()
+        until = total.cumsum(1)
+        earlier = _earlier(total.shape[1], x.device, -1)
+        left = ((until - total).unsqueeze(2) - until.unsqueeze(1)).masked_fill(~earlier, -torch.inf).exp().to(x.dtype)
+        written_by_head = written.unflatten(2, (len(rate), -1)).transpose(1, 2)
+        states = left.permute(0, 3, 1, 2) @ written_by_head.flatten(3)
+        self.states = states.view(written_by_head.shape).transpose(1, 2).reshape(-1, *written.shape[2:])
 
     def go_on(
         self, x: torch.Tensor, b: torch.Tensor, c: torch.Tensor, dt: torch.Tensor, starts: _Starts
@@ -163,7 +182,7 @@ def _earlier(n: int, device: torch.device, diagonal: int = 0) -> torch.Tensor:
 
 
 class WindowReader:
-    """A sequence that was read once, of which windows are read anew after changes.
+    """Sequences that were read once, of which windows are read anew after changes.
 
     What lies outside of a window counts as unchanged in all layers: states enter a window from both sides as the whole sequence has them.
     A token's influence is largest on its neighbours, so that this is exact but for what it does from afar. The cost of a window is that of its tokens.
@@ -171,24 +190,27 @@ class WindowReader:
     Parameters
     ----------
     encoder
-        Encoder of sequences without padding.
+        Encoder that reads no padding.
     tokens
-        Tokens of the sequence, int ``(l,)``.
+        Tokens of the sequences side by side, int ``(b, l)``.
+    lengths
+        Tokens of each sequence, int ``(b,)``.
 
     Attributes
     ----------
     hidden
-        Last hidden states of the sequence, ``(l, d)``.
+        Last hidden states of the sequences, ``(b, l, d)``; arbitrary at padding.
     """
 
-    def __init__(self, encoder: BiMambaEncoder, tokens: torch.Tensor) -> None:
+    def __init__(self, encoder: BiMambaEncoder, tokens: torch.Tensor, lengths: torch.Tensor) -> None:
         self._encoder = encoder
         recording = _Recording()
-        lengths = torch.full((1,), len(tokens), device=tokens.device)
-        self.hidden = encoder.forward_padded(tokens[None], lengths, recording)[0]
+        self.hidden = encoder.forward_padded(tokens, lengths, recording)
         self._kept = recording.kept
 
-    def read(self, tokens: torch.Tensor, inside: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    def read(
+        self, tokens: torch.Tensor, inside: torch.Tensor, sequence: torch.Tensor, start: torch.Tensor, end: torch.Tensor
+    ) -> torch.Tensor:
         """Last hidden states of windows.
 
         Parameters
@@ -197,13 +219,13 @@ class WindowReader:
             New tokens of each window, int ``(m, w)``.
         inside
             Which of them are there, bool ``(m, w)``; those that are not stand before the sequence's first token or behind its last.
-        start, end
-            The window stands in place of the tokens ``[start, end)`` of the sequence, int ``(m,)`` each.
+        sequence, start, end
+            The window stands in place of the tokens ``[start, end)`` of that sequence, int ``(m,)`` each.
 
         Returns
         -------
         ``(m, w, d)``; arbitrary where no token is.
         """
         layout = Padded(inside.sum(1), tokens.shape[1], full=True)
-        backend = _Windows(self._kept, inside, start, end)
+        backend = _Windows(self._kept, inside, sequence, start, end)
         return self._encoder.run(self._encoder.embed(tokens), layout, backend)

@@ -129,8 +129,8 @@ class Run:
         filled = [cell for cell, ranking in enumerate(self.rankings) if len(ranking)]
         checked = set(np.random.default_rng(self.random_state).permutation(filled)[:n_checked].tolist())
         rows = []
-        for cell, ranking in self._cells():
-            effects = self.readout.effects(self.befores[cell], screener(ranking, self.befores[cell]))
+        for cell, ranking, after in self._screened(screener):
+            effects = self.readout.effects(self.befores[cell], after)
             beyond = screener.beyond(ranking)
             if cell in checked:
                 read = self._exact.n_read
@@ -141,6 +141,25 @@ class Run:
         self.n_passes += screener.n_passes
         if rows:
             self.fidelity = pd.DataFrame(rows)
+
+    def _screened(self, screener: Screener) -> Iterator[tuple[int, npt.NDArray[np.int32], States]]:
+        """Cells with their predicted readings."""
+        for cells in self._groups(screener.tokens_at_a_time):
+            rankings = [self.rankings[cell] for cell in cells]
+            yield from zip(cells, rankings, screener(rankings, [self.befores[cell] for cell in cells]), strict=True)
+
+    def _groups(self, most: int) -> Iterator[list[int]]:
+        """Cells of at most so many tokens with their padding, or a single one."""
+        group: list[int] = []
+        longest = 0
+        for cell, ranking in self._cells():
+            longest = max(longest, min(len(ranking), self.width))
+            if group and longest * (len(group) + 1) > most:
+                yield group
+                group, longest = [], min(len(ranking), self.width)
+            group.append(cell)
+        if group:
+            yield group
 
     def _rescore(
         self,

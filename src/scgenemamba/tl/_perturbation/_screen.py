@@ -6,15 +6,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from scgenemamba.nn import Encoded, WindowReader
 
 from ._edits import Kind, edited
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from ._readout import Readout, States
+
+
+# tokens of windows that a GPU reads at a time, of as many cells as have them; other devices read a cell at a time
+_TOKENS_AT_A_TIME = 65_536
+
+
+class _Asked(NamedTuple):
+    """Windows of a cell to be read, see :meth:`~scgenemamba.nn.WindowReader.read`."""
+
+    tokens: torch.Tensor
+    inside: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
 
 
 class _Windows(NamedTuple):
@@ -61,66 +77,102 @@ class Screener:
             return np.zeros(len(ranking), dtype=bool)
         return place < near if self.kind == "overexpress" else place >= n - near
 
+    @property
+    def tokens_at_a_time(self) -> int:
+        """Genes of cells that are worth reading together."""
+        return _TOKENS_AT_A_TIME // (2 * self.window) if self.module.device.type == "cuda" else 1
+
     @torch.inference_mode()
-    def __call__(self, ranking: npt.NDArray[np.int32], before: States) -> States:
-        """Predicted readings of a cell after a change of each of its genes, in the order of the ranking.
+    def __call__(self, rankings: Sequence[npt.NDArray[np.int32]], befores: Sequence[States]) -> list[States]:
+        """Predicted readings of cells after a change of each of their genes, in the order of the rankings.
 
         Parameters
         ----------
-        ranking
-            All tokens of the cell, from most to least expressed.
-        before
-            Reading of the cell as it is.
+        rankings
+            All tokens of each cell, from most to least expressed.
+        befores
+            Readings of the cells as they are.
         """
-        deletes = self._deletes(ranking)
-        genes = torch.from_numpy(ranking).to(self.module.device)
+        cells = [torch.from_numpy(ranking).to(self.module.device) for ranking in rankings]
+        deleted = [self._deletes(ranking) for ranking in rankings]
         # where one of the genes that are read is deleted, the next one moves up
-        read = genes[: self._width + deletes]
-        reader = WindowReader(self._network.encoder, read)
-        self.n_passes += 1
-        if deletes:
-            places = torch.arange(min(len(genes), self._width), device=genes.device)
-            pooled = self._pooled(reader.hidden, self._around(reader, read, places))
+        reads = [genes[: self._width + deletes] for genes, deletes in zip(cells, deleted, strict=True)]
+        lengths = torch.tensor([len(read) for read in reads], device=self.module.device)
+        reader = WindowReader(self._network.encoder, pad_sequence(reads, batch_first=True), lengths)
+        self.n_passes += len(cells)
+        hidden = [states[: len(read)] for states, read in zip(reader.hidden, reads, strict=True)]
+        moved = [number for number, deletes in enumerate(deleted) if not deletes]
+        places = [self._places(*each) for each in zip(cells, reads, deleted, strict=True)]
+        around = self._anew(reader, {k: self._around(reads[k], places[k]) for k in range(len(cells))}, hidden)
+        at_end = self._anew(reader, {k: self._at_end(reads[k], cells[k]) for k in moved}, hidden)
+        found = []
+        for k, (ranking, before) in enumerate(zip(rankings, befores, strict=True)):
+            moves = k in at_end
+            pooled = (
+                self._pooled_after_move(hidden[k], around[k], at_end[k])
+                if moves
+                else self._pooled(hidden[k], around[k])
+            )
             after = self._embedding(pooled)
-            unread = torch.from_numpy(before.embedding).to(after).expand(len(genes) - len(after), -1)
-            return self._read(ranking, torch.cat([after, unread]))
-        # a gene that was not read takes the place of the last one that was
-        places = torch.arange(len(genes), device=genes.device).clamp(max=len(read) - 1)
-        return self._read(ranking, self._embedding(self._moved(reader, read, genes, places)))
+            unread = torch.from_numpy(before.embedding).to(after).expand(len(ranking) - len(after), -1)
+            found.append(self._read(ranking, torch.cat([after, unread])))
+        return found
 
     def _deletes(self, ranking: npt.NDArray[np.int32]) -> bool:
         """Whether a changed gene is read no more: moved behind all others, it is not where those fill the model's window."""
         return self.kind == "delete" or (self.kind == "inhibit" and len(ranking) > self._width)
 
-    def _around(self, reader: WindowReader, read: torch.Tensor, places: torch.Tensor) -> _Windows:
+    def _places(self, genes: torch.Tensor, read: torch.Tensor, deletes: bool) -> torch.Tensor:
+        """Where the windows of each gene lie."""
+        if deletes:
+            return torch.arange(min(len(genes), self._width), device=genes.device)
+        # a gene that was not read takes the place of the last one that was
+        places = torch.arange(len(genes), device=genes.device).clamp(max=len(read) - 1)
+        # those from near that end are not predicted: any place will do
+        near = 2 * self.window
+        return places.clamp(min=near) if self.kind == "overexpress" else places.clamp(max=len(read) - near - 1)
+
+    def _around(self, read: torch.Tensor, places: torch.Tensor) -> _Asked:
         """Neighbours of each place, without the gene that stands there."""
         steps = torch.arange(-self.window, self.window + 1, device=read.device)
         around = places.unsqueeze(1) + steps[steps != 0]
         inside = (around >= 0) & (around < len(read))
         start, end = (places - self.window).clamp(min=0), (places + self.window + 1).clamp(max=len(read))
-        return self._anew(reader, read[around.clamp(0, len(read) - 1)], inside, start, end)
+        return _Asked(read[around.clamp(0, len(read) - 1)], inside, start, end)
 
-    def _moved(
-        self, reader: WindowReader, read: torch.Tensor, genes: torch.Tensor, places: torch.Tensor
-    ) -> torch.Tensor:
-        """Pooled states of the cell with each gene moved to one end."""
+    def _at_end(self, read: torch.Tensor, genes: torch.Tensor) -> _Asked:
+        """Each gene before or behind those at that end."""
         front, w, n = self.kind == "overexpress", self.window, len(read)
         near = (read[:w] if front else read[n - w :]).expand(len(genes), -1)
         tokens = torch.cat([genes.unsqueeze(1), near] if front else [near, genes.unsqueeze(1)], 1)
-        border = torch.full_like(places, w if front else n - w)
-        start, end = (torch.zeros_like(places), border) if front else (border, torch.full_like(places, n))
-        at_end = self._anew(reader, tokens, torch.ones_like(tokens, dtype=torch.bool), start, end)
-        # those from near that end are not predicted: any place will do
-        places = places.clamp(min=2 * w) if front else places.clamp(max=n - 2 * w - 1)
-        around = self._around(reader, read, places)
-        if not front:
-            return self._pooled(reader.hidden[: n - w], around, at_end)
-        rest = around._replace(start=around.start - w, end=around.end - w)
-        return self._pooled(reader.hidden[w:], rest, at_end)
+        bounds = (0, w) if front else (n - w, n)
+        start, end = (torch.full((len(genes),), bound, device=read.device) for bound in bounds)
+        return _Asked(tokens, torch.ones_like(tokens, dtype=torch.bool), start, end)
 
-    def _anew(self, reader: WindowReader, tokens: torch.Tensor, inside: torch.Tensor, start: Any, end: Any) -> _Windows:
-        self.n_passes += float(inside.sum()) / len(reader.hidden)
-        return _Windows(reader.read(tokens, inside, start, end), inside, start, end)
+    def _anew(
+        self, reader: WindowReader, asked: dict[int, _Asked], hidden: Sequence[torch.Tensor]
+    ) -> dict[int, _Windows]:
+        """Read windows of several cells at once."""
+        if not asked:
+            return {}
+        sizes = [len(some.tokens) for some in asked.values()]
+        cells = torch.tensor([*asked], device=reader.hidden.device)
+        sequence = cells.repeat_interleave(torch.tensor(sizes, device=cells.device), output_size=sum(sizes))
+        tokens, inside, start, end = (torch.cat(parts) for parts in zip(*asked.values(), strict=True))
+        states = reader.read(tokens, inside, sequence, start, end).split(sizes)
+        self.n_passes += sum(float(some.inside.sum()) / len(hidden[k]) for k, some in asked.items())
+        return {
+            k: _Windows(new, some.inside, some.start, some.end)
+            for new, (k, some) in zip(states, asked.items(), strict=True)
+        }
+
+    def _pooled_after_move(self, hidden: torch.Tensor, around: _Windows, at_end: _Windows) -> torch.Tensor:
+        """Pooled states of a cell with each gene moved to one end."""
+        w = self.window
+        if self.kind != "overexpress":
+            return self._pooled(hidden[: len(hidden) - w], around, at_end)
+        rest = around._replace(start=around.start - w, end=around.end - w)
+        return self._pooled(hidden[w:], rest, at_end)
 
     def _pooled(self, hidden: torch.Tensor, around: _Windows, at_end: _Windows | None = None) -> torch.Tensor:
         """Pool the states outside of the windows, ``hidden`` but for ``[start, end)``, and those of the windows."""
