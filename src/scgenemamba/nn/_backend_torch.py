@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from ._norm import RMSNorm
 
 
+def scan_inputs(
+    projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gate, what enters the convolution, and positive steps: ``(b, l, d_inner)``, ``(b, l, d_inner + 2n)``, ``(b, l, h)``; the last two are zero at padding."""
+    z, xbc, dt = layout.rows(projected).split(mixer.widths, -1)
+    dt = F.softplus(dt.to(torch.promote_types(projected.dtype, torch.float32)) + mixer.dt_bias)
+    if layout.mask is not None:
+        # from the end of a sequence its padding is read first: with dt = 0 it leaves the state at zero
+        xbc = xbc * layout.mask.unsqueeze(-1)
+        dt = dt * layout.mask.unsqueeze(-1)
+    return z, xbc, dt
+
+
 class TorchBackend:
     """Directions of a layer in plain PyTorch.
 
@@ -42,14 +55,8 @@ class TorchBackend:
         directions: tuple[bool, ...],
         norm_weight: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        z, xbc, dt = layout.rows(projected).split(mixer.widths, -1)
-        accurate = torch.promote_types(projected.dtype, torch.float32)
-        dt = F.softplus(dt.to(accurate) + mixer.dt_bias)
-        if layout.mask is not None:
-            # from the end of a sequence its padding is read first: with dt = 0 it leaves the state at zero
-            xbc = xbc * layout.mask.unsqueeze(-1)
-            dt = dt * layout.mask.unsqueeze(-1)
-        gate = F.silu(z.to(accurate))
+        z, xbc, dt = scan_inputs(projected, mixer, layout)
+        gate = F.silu(z.to(dt.dtype))
         outputs = []
         for reverse in directions:
             y = self._scan(xbc, dt, mixer, layout, reverse)

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from ._backend_torch import TorchBackend
+from ._backend import resolve_backend
+from ._backend_torch import TorchBackend, scan_inputs
 from ._conv import causal_conv_silu
 from ._layout import Padded
 
 if TYPE_CHECKING:
+    from ._backend import Backend
+    from ._config import GeneMambaConfig
     from ._encoder import BiMambaEncoder
     from ._layout import Layout
     from ._mixer import Mamba2Mixer
+    from ._norm import RMSNorm
 
 # tokens between kept states, and windows that one of them is multiplied with at a time
 _CHUNK = 16
@@ -28,19 +32,44 @@ class _Kept(NamedTuple):
     dt: torch.Tensor
 
 
-class _Recording(TorchBackend):
-    """Keeps what entered each layer."""
+class _Recording:
+    """Another back-end, which keeps what enters the scan of each layer."""
 
     name = "recording"
+    packs = False
+    replays = False
 
-    def __init__(self) -> None:
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self.kept: dict[Mamba2Mixer, _Kept] = {}
 
-    def _scan(
-        self, xbc: torch.Tensor, dt: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, reverse: bool
+    def __call__(
+        self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout, directions: tuple[bool, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        self._keep(projected, mixer, layout)
+        return self._backend(projected, mixer, layout, directions)
+
+    def total(
+        self,
+        projected: torch.Tensor,
+        mixer: Mamba2Mixer,
+        layout: Layout,
+        directions: tuple[bool, ...],
+        scale: float = 1.0,
     ) -> torch.Tensor:
+        self._keep(projected, mixer, layout)
+        return self._backend.total(projected, mixer, layout, directions, scale)
+
+    def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
+        return self._backend.norm(x, norm)
+
+    @staticmethod
+    def obstacle(device: torch.device | None = None, config: GeneMambaConfig | None = None) -> str | None:
+        return None
+
+    def _keep(self, projected: torch.Tensor, mixer: Mamba2Mixer, layout: Layout) -> None:
+        _, xbc, dt = scan_inputs(projected, mixer, layout)
         self.kept[mixer] = _Kept(xbc, dt)
-        return super()._scan(xbc, dt, mixer, layout, reverse)
 
 
 class _Windows(TorchBackend):
@@ -204,7 +233,7 @@ class WindowReader:
 
     def __init__(self, encoder: BiMambaEncoder, tokens: torch.Tensor, lengths: torch.Tensor) -> None:
         self._encoder = encoder
-        recording = _Recording()
+        recording = _Recording(resolve_backend(encoder.backend, tokens.device, encoder.config))
         self.hidden = encoder.forward_padded(tokens, lengths, recording)
         self._kept = recording.kept
 

@@ -62,6 +62,4 @@ class ExactReader:
 
 def _joined(parts: Sequence[States]) -> States:
     probabilities = [part.probability for part in parts if part.probability is not None]
-    return States(
-        np.concatenate([part.embedding for part in parts]), np.concatenate(probabilities) if probabilities else None
-    )
+    return States(torch.cat([part.embedding for part in parts]), torch.cat(probabilities) if probabilities else None)

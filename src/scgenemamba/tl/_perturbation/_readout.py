@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 
 
 class States(NamedTuple):
-    """Cells as they are read out.
+    """Cells as they are read out, on the device that reads them: what is not looked at yet need not be waited for.
 
     Attributes
     ----------
     embedding
-        float64 ``(m, p)``.
+        float32 ``(m, p)``.
     probability
-        Of the label, float64 ``(m,)``, ``None`` if none was asked for.
+        Of the label, float32 ``(m,)``, ``None`` if none was asked for.
     """
 
-    embedding: npt.NDArray[np.float64]
-    probability: npt.NDArray[np.float64] | None
+    embedding: torch.Tensor
+    probability: torch.Tensor | None
+
+    def cpu(self) -> States:
+        """The same, where Python can look at them."""
+        return States(self.embedding.cpu(), None if self.probability is None else self.probability.cpu())
 
     def cells(self) -> list[States]:
         """Each cell on its own."""
@@ -75,10 +79,9 @@ class Readout:
     @torch.inference_mode()
     def given(self, encoded: Encoded | None, embedding: torch.Tensor) -> States:
         """Read cells of a known embedding ``(m, p)``; for the probability of a label they have to be encoded."""
-        values = embedding.double().cpu().numpy()
         if self.column is None or encoded is None:
-            return States(values, None)
-        return States(values, self.module.classify(encoded)[:, self.column].double().cpu().numpy())
+            return States(embedding, None)
+        return States(embedding, self.module.classify(encoded)[:, self.column])
 
     def effects(self, before: States, after: States) -> dict[str, npt.NDArray[np.float64]]:
         """How much each of ``after`` differs from that of ``before``, or from its single cell.
@@ -88,13 +91,14 @@ class Readout:
         By name, ``(m,)`` each: ``"distance"``, 1 - cosine of both embeddings; ``"toward"``, change of the cosine with the target;
         ``"probability"``, change of the probability of the label.
         """
-        first, second = _unit(before.embedding), _unit(after.embedding)
+        before, after = before.cpu(), after.cpu()
+        first, second = (_unit(states.embedding.double().numpy()) for states in (before, after))
         # 1 - cosine, without the loss of digits
         found = {"distance": 0.5 * ((second - first) ** 2).sum(1)}
         if self.toward is not None:
             found["toward"] = (second - first) @ self.toward
         if before.probability is not None and after.probability is not None:
-            found["probability"] = after.probability - before.probability
+            found["probability"] = (after.probability.double() - before.probability.double()).numpy()
         return found
 
 

@@ -46,6 +46,16 @@ class CellEffects(NamedTuple):
     exact: npt.NDArray[np.bool_]
 
 
+class _Rescored(NamedTuple):
+    """A screened cell: predictions, which genes count as exact, and what was read of those that were encoded."""
+
+    cell: int
+    effects: Effects
+    exact: npt.NDArray[np.bool_]
+    encoded: npt.NDArray[np.int64]
+    after: States | None
+
+
 class Run:
     """Perturbs cells of a model.
 
@@ -96,7 +106,7 @@ class Run:
     def read(self, adata: AnnData | None, rows: npt.NDArray[np.int64]) -> None:
         """Read the cells as they are."""
         for encoded, batch in self.model._encoded(adata, rows, self.batch_size, None):
-            self.befores += self.readout.of(encoded).cells()
+            self.befores += self.readout.of(encoded).cpu().cells()
             tokens, bounds = batch["tokens"].cpu().numpy(), batch["cu_seqlens"].tolist()
             self.rankings += [tokens[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
 
@@ -128,25 +138,27 @@ class Run:
         screener = Screener(self.model.module, self.readout, self.kind, window)
         filled = [cell for cell, ranking in enumerate(self.rankings) if len(ranking)]
         checked = set(np.random.default_rng(self.random_state).permutation(filled)[:n_checked].tolist())
-        rows = []
-        for cell, ranking, after in self._screened(screener):
-            effects = self.readout.effects(self.befores[cell], after)
-            beyond = screener.beyond(ranking)
-            if cell in checked:
-                read = self._exact.n_read
-                whole = self._of_all(cell, ranking)
-                self._exact.n_read = read
-                rows.append({"cell": cell, **_fidelity(effects, whole, beyond, self.readout.names[-1], n_rescored)})
-            self._keep(cell, ranking, effects, self._rescore(cell, ranking, effects, beyond, n_rescored))
+        rows, launched = [], list[_Rescored]()
+        for cells in self._groups(screener.tokens_at_a_time):
+            befores = [self.befores[cell] for cell in cells]
+            afters = screener([self.rankings[cell] for cell in cells], befores)
+            # the device still reads genes of the group before: only now is it waited for
+            predicted = [self.readout.effects(*pair) for pair in zip(befores, afters, strict=True)]
+            self._finish(launched)
+            launched = []
+            for cell, effects in zip(cells, predicted, strict=True):
+                ranking = self.rankings[cell]
+                beyond = screener.beyond(ranking)
+                if cell in checked:
+                    read = self._exact.n_read
+                    whole = self._of_all(cell, ranking)
+                    self._exact.n_read = read
+                    rows.append({"cell": cell, **_fidelity(effects, whole, beyond, self.readout.names[-1], n_rescored)})
+                launched.append(self._rescore(cell, effects, beyond, n_rescored))
+        self._finish(launched)
         self.n_passes += screener.n_passes
         if rows:
             self.fidelity = pd.DataFrame(rows)
-
-    def _screened(self, screener: Screener) -> Iterator[tuple[int, npt.NDArray[np.int32], States]]:
-        """Cells with their predicted readings."""
-        for cells in self._groups(screener.tokens_at_a_time):
-            rankings = [self.rankings[cell] for cell in cells]
-            yield from zip(cells, rankings, screener(rankings, [self.befores[cell] for cell in cells]), strict=True)
 
     def _groups(self, most: int) -> Iterator[list[int]]:
         """Cells of at most so many tokens with their padding, or a single one."""
@@ -161,25 +173,25 @@ class Run:
         if group:
             yield group
 
-    def _rescore(
-        self,
-        cell: int,
-        ranking: npt.NDArray[np.int32],
-        effects: Effects,
-        beyond: npt.NDArray[np.bool_],
-        n_rescored: int,
-    ) -> npt.NDArray[np.bool_]:
-        """Replace the largest effects, and those that are not predicted, by exact ones; which they are."""
+    def _rescore(self, cell: int, effects: Effects, beyond: npt.NDArray[np.bool_], n_rescored: int) -> _Rescored:
+        """Encode the largest effects, and those that are not predicted, without waiting for the result."""
+        ranking = self.rankings[cell]
         exact = beyond.copy()
         sizes = np.where(beyond, np.inf, np.abs(effects[self.readout.names[-1]]))
         exact[np.argsort(-sizes, kind="stable")[: max(n_rescored, int(beyond.sum()))]] = True
         # what is not read changes nothing, which is exact
         exact[self._n_changed(ranking) :] = True
         encoded = np.flatnonzero(exact[: self._n_changed(ranking)])
-        if len(encoded):
-            for name, values in self._encoded(cell, ranking, [*ranking[encoded][:, None]]).items():
-                effects[name][encoded] = values
-        return exact
+        after = self._exact.changed(ranking, [*ranking[encoded][:, None]], self.kind) if len(encoded) else None
+        return _Rescored(cell, effects, exact, encoded, after)
+
+    def _finish(self, launched: Sequence[_Rescored]) -> None:
+        """Put exact effects in the place of predictions."""
+        for cell, effects, exact, encoded, after in launched:
+            if after is not None:
+                for name, values in self.readout.effects(self.befores[cell], after).items():
+                    effects[name][encoded] = values
+            self._keep(cell, self.rankings[cell], effects, exact)
 
     def _of_all(self, cell: int, ranking: npt.NDArray[np.int32]) -> Effects:
         n = self._n_changed(ranking)

@@ -114,7 +114,7 @@ class Screener:
                 else self._pooled(hidden[k], around[k])
             )
             after = self._embedding(pooled)
-            unread = torch.from_numpy(before.embedding).to(after).expand(len(ranking) - len(after), -1)
+            unread = before.embedding.to(after).expand(len(ranking) - len(after), -1)
             found.append(self._read(ranking, torch.cat([after, unread])))
         return found
 
