@@ -13,6 +13,7 @@ from ._network import Encoded, GeneMambaNetwork
 from ._pooling import Pooling
 from ._ssd import ssd_chunked
 from ._token_head import TokenHead
+from ._transfer import send
 from ._windows import WindowReader
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "backend_report",
     "cell_of_token",
     "resolve_backend",
+    "send",
     "ssd_chunked",
     "truncate",
 ]

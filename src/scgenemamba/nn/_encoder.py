@@ -18,6 +18,7 @@ from ._layout import Packed, Padded
 from ._norm import RMSNorm
 from ._pieces import cut_into_pieces
 from ._replay import Replay
+from ._transfer import send
 
 if TYPE_CHECKING:
     from ._backend import Backend
@@ -94,7 +95,7 @@ class BiMambaEncoder(nn.Module):
         tokens
             Tokens of all cells, int ``(t,)``.
         cu_seqlens
-            Where the cells begin and end, int ``(n + 1,)``; cells may be empty.
+            Where the cells begin and end, int ``(n + 1,)``; cells may be empty. On the CPU, a device need not be waited for.
         masked
             Tokens to replace by ``[MASK]``, bool ``(t,)``.
         reading
@@ -111,8 +112,9 @@ class BiMambaEncoder(nn.Module):
         -------
         Hidden states, ``(t, d)``.
         """
-        # the only wait for the device
+        # the only wait for the device, if they lie there
         bounds = cu_seqlens.tolist()
+        cu_seqlens = send(cu_seqlens, tokens.device)
         if bounds[-1] != len(tokens):
             msg = f"cu_seqlens ends at {bounds[-1]}, but there are {len(tokens)} tokens."
             raise ValueError(msg)

@@ -12,6 +12,7 @@ from ._encoder import BiMambaEncoder
 from ._latent import GaussianLatent
 from ._layout import cell_of_token
 from ._pooling import Pooling
+from ._transfer import send
 
 if TYPE_CHECKING:
     from ._config import GeneMambaConfig
@@ -87,7 +88,7 @@ class GeneMambaNetwork(nn.Module):
         tokens
             Tokens of all cells end to end, int ``(t,)``.
         cu_seqlens
-            Where the cells begin and end, int ``(n + 1,)``.
+            Where the cells begin and end, int ``(n + 1,)``. On the CPU, a device need not be waited for.
         masked
             Tokens to hide from the encoder, bool ``(t,)``; they take no part in mean and max either.
         reading
@@ -95,11 +96,12 @@ class GeneMambaNetwork(nn.Module):
         embedded
             Vectors to read in place of the tokens' own, ``(t, d)``, see :meth:`BiMambaEncoder.embed`.
         """
-        keep = None if masked is None else ~masked
+        keep, given = None if masked is None else ~masked, cu_seqlens
+        cu_seqlens = send(cu_seqlens, tokens.device)
         if self.config.use_cls:
             tokens, cu_seqlens, masked, keep = self._prepend_cls(tokens, cu_seqlens, masked)
-            embedded = None if embedded is None else self._with_cls(embedded, tokens)
-        hidden = self._hidden(tokens, cu_seqlens, masked, reading, embedded)
+            embedded, given = None if embedded is None else self._with_cls(embedded, tokens), cu_seqlens
+        hidden = self._hidden(tokens, given, masked, reading, embedded)
         pooled = self.pooling(hidden, cu_seqlens, keep)
         mean, variance = self.latent(pooled)
         return Encoded(hidden, tokens, cu_seqlens, masked, pooled, mean, variance)
@@ -115,6 +117,7 @@ class GeneMambaNetwork(nn.Module):
         if self.config.flip == "masked":
             return self.encoder(tokens, cu_seqlens, masked, reading=reading, embedded=embedded)
         # the padding is read as well, then left out
+        cu_seqlens = send(cu_seqlens, tokens.device)
         length = self.config.max_tokens + self.config.use_cls
         cell = cell_of_token(cu_seqlens)
         place = cell * length + torch.arange(len(tokens), device=tokens.device) - cu_seqlens[cell]

@@ -11,6 +11,7 @@ from ._backend import resolve_backend
 from ._backend_torch import TorchBackend, scan_inputs
 from ._conv import causal_conv_silu
 from ._layout import Padded
+from ._transfer import send
 
 if TYPE_CHECKING:
     from ._backend import Backend
@@ -87,6 +88,7 @@ class _Windows(TorchBackend):
     ) -> None:
         self.kept, self.inside = kept, inside.unsqueeze(-1)
         self.sequence, self.start, self.end = sequence, start, end
+        self._on_device = [send(part, inside.device).unsqueeze(1) for part in (sequence, start, end)]
         self._starts: dict[bool, _Starts] = {}
 
     def _scan(
@@ -102,8 +104,9 @@ class _Windows(TorchBackend):
         # the tokens next to the window that the convolution reaches
         reach = taps.shape[-1] - 1
         near = torch.arange(reach, device=xbc.device)
-        near = self.end.unsqueeze(1) + near if reverse else self.start.unsqueeze(1) - reach + near
-        beside = kept.xbc[self.sequence.unsqueeze(1), near.clamp(0, length - 1)]
+        sequence, start, end = self._on_device
+        near = end + near if reverse else start - reach + near
+        beside = kept.xbc[sequence, near.clamp(0, length - 1)]
         beside = beside * ((near >= 0) & (near < length)).unsqueeze(-1)
         mixed = causal_conv_silu(torch.cat([xbc, beside] if reverse else [beside, xbc], 1), taps, bias, reverse=reverse)
         mixed = mixed[:, :-reach] if reverse else mixed[:, reach:]
@@ -113,8 +116,8 @@ class _Windows(TorchBackend):
         read = _Read(x, b, steps, rate)
         x, b, c = mixed.split(sizes, -1)
         if reverse not in self._starts:
-            start = length - self.end if reverse else self.start
-            self._starts[reverse] = _Starts(self.sequence * read.width + start)
+            begin = length - self.end if reverse else self.start
+            self._starts[reverse] = _Starts(self.sequence * read.width + begin, xbc.device)
         y = read.go_on(x, b, c, dt, self._starts[reverse])
         y = y + mixer.D.repeat_interleave(mixer.d_inner // mixer.n_heads) * x
         return y.flip(1) if reverse else y
@@ -126,26 +129,30 @@ class _Starts:
     Parameters
     ----------
     start
-        Tokens before each window, int ``(m,)``.
+        Tokens before each window, int ``(m,)``, on the CPU.
+    device
+        Where the sequences are.
 
     Attributes
     ----------
-    start, chunk
-        As given, and the chunk that it lies in.
+    before
+        Tokens behind the last kept state before each window, ``(m, 15)``, and which of them stand before the window, ``(m, 15, 1)``.
     slot
         Place of each window among those of all groups, int ``(m,)``.
     group_chunk
         Chunk of each group.
     """
 
-    def __init__(self, start: torch.Tensor) -> None:
-        self.start, self.chunk = start, torch.div(start, _CHUNK, rounding_mode="floor")
-        chunks, order = torch.sort(self.chunk, stable=True)
-        place = torch.arange(len(start), device=start.device) - torch.searchsorted(chunks, chunks)
+    def __init__(self, start: torch.Tensor, device: torch.device) -> None:
+        chunk = torch.div(start, _CHUNK, rounding_mode="floor")
+        chunks, order = torch.sort(chunk, stable=True)
+        place = torch.arange(len(start)) - torch.searchsorted(chunks, chunks)
         opens = place % _GROUP == 0
-        self.slot = torch.empty_like(order)
-        self.slot[order] = (opens.cumsum(0) - 1) * _GROUP + place % _GROUP
-        self.group_chunk = chunks[opens]
+        slot = torch.empty_like(order)
+        slot[order] = (opens.cumsum(0) - 1) * _GROUP + place % _GROUP
+        self.slot, self.group_chunk = send(slot, device), send(chunks[opens], device)
+        places = chunk.unsqueeze(1) * _CHUNK + torch.arange(_CHUNK - 1)
+        self.before = send(places, device), send((places < start.unsqueeze(1)).unsqueeze(-1), device)
 
 
 class _Read:
@@ -188,9 +195,8 @@ class _Read:
         self, x: torch.Tensor, b: torch.Tensor, c: torch.Tensor, dt: torch.Tensor, starts: _Starts
     ) -> torch.Tensor:
         """Read on from where windows start: ``x (m, w, d_inner)``, ``b``, ``c (m, w, n)``, ``dt (m, w, h)``, to ``x``'s shape."""
-        start = starts.start
-        places = starts.chunk.unsqueeze(1) * _CHUNK + torch.arange(_CHUNK - 1, device=start.device)
-        dt = torch.cat([self.dt[places] * (places < start.unsqueeze(1)).unsqueeze(-1), dt], 1)
+        places, there = starts.before
+        dt = torch.cat([self.dt[places] * there, dt], 1)
         x, b = torch.cat([self.x[places], x], 1), torch.cat([self.b[places], b], 1)
         width, n_heads = c.shape[1], len(self.rate)
         decay = (dt * self.rate).cumsum(1)
@@ -221,9 +227,9 @@ class WindowReader:
     encoder
         Encoder that reads no padding.
     tokens
-        Tokens of the sequences side by side, int ``(b, l)``.
+        Tokens of the sequences side by side, int ``(b, l)``, on the CPU or the encoder's device.
     lengths
-        Tokens of each sequence, int ``(b,)``.
+        Tokens of each sequence, int ``(b,)``, on the CPU.
 
     Attributes
     ----------
@@ -233,8 +239,10 @@ class WindowReader:
 
     def __init__(self, encoder: BiMambaEncoder, tokens: torch.Tensor, lengths: torch.Tensor) -> None:
         self._encoder = encoder
-        recording = _Recording(resolve_backend(encoder.backend, tokens.device, encoder.config))
-        self.hidden = encoder.forward_padded(tokens, lengths, recording)
+        device = encoder.embeddings.weight.device
+        recording = _Recording(resolve_backend(encoder.backend, device, encoder.config))
+        layout = Padded(send(lengths, device), tokens.shape[1], full=bool((lengths == tokens.shape[1]).all()))
+        self.hidden = encoder.run(encoder.embed(send(tokens, device)), layout, recording)
         self._kept = recording.kept
 
     def read(
@@ -249,12 +257,13 @@ class WindowReader:
         inside
             Which of them are there, bool ``(m, w)``; those that are not stand before the sequence's first token or behind its last.
         sequence, start, end
-            The window stands in place of the tokens ``[start, end)`` of that sequence, int ``(m,)`` each.
+            The window stands in place of the tokens ``[start, end)`` of that sequence, int ``(m,)`` each, on the CPU.
 
         Returns
         -------
         ``(m, w, d)``; arbitrary where no token is.
         """
+        tokens, inside = (send(part, self.hidden.device) for part in (tokens, inside))
         layout = Padded(inside.sum(1), tokens.shape[1], full=True)
         backend = _Windows(self._kept, inside, sequence, start, end)
         return self._encoder.run(self._encoder.embed(tokens), layout, backend)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scgenemamba.nn import send
+
 from ._edits import Kind, Sequences, edited
 from ._readout import Readout, States
 
@@ -53,10 +55,8 @@ class ExactReader:
     def __call__(self, sequences: Sequences) -> States:
         """Read sequences."""
         self.n_read += len(sequences.cu_seqlens) - 1
-        batch = {
-            "tokens": torch.from_numpy(sequences.tokens).to(self.module.device),
-            "cu_seqlens": torch.from_numpy(sequences.cu_seqlens).to(self.module.device),
-        }
+        tokens = send(torch.from_numpy(sequences.tokens), self.module.device)
+        batch = {"tokens": tokens, "cu_seqlens": torch.from_numpy(sequences.cu_seqlens)}
         return self.readout.of(self.module.encode(batch))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from scgenemamba.nn import Encoded, WindowReader
+from scgenemamba.nn import Encoded, WindowReader, send
 
 from ._edits import Kind, edited
 
@@ -93,11 +93,12 @@ class Screener:
         befores
             Readings of the cells as they are.
         """
-        cells = [torch.from_numpy(ranking).to(self.module.device) for ranking in rankings]
+        # windows are described on the CPU, so that a GPU need not be waited for
+        cells = [torch.from_numpy(ranking) for ranking in rankings]
         deleted = [self._deletes(ranking) for ranking in rankings]
         # where one of the genes that are read is deleted, the next one moves up
         reads = [genes[: self._width + deletes] for genes, deletes in zip(cells, deleted, strict=True)]
-        lengths = torch.tensor([len(read) for read in reads], device=self.module.device)
+        lengths = torch.tensor([len(read) for read in reads])
         reader = WindowReader(self._network.encoder, pad_sequence(reads, batch_first=True), lengths)
         self.n_passes += len(cells)
         hidden = [states[: len(read)] for states, read in zip(reader.hidden, reads, strict=True)]
@@ -114,7 +115,7 @@ class Screener:
                 else self._pooled(hidden[k], around[k])
             )
             after = self._embedding(pooled)
-            unread = before.embedding.to(after).expand(len(ranking) - len(after), -1)
+            unread = send(before.embedding, after.device).expand(len(ranking) - len(after), -1)
             found.append(self._read(ranking, torch.cat([after, unread])))
         return found
 
@@ -125,16 +126,16 @@ class Screener:
     def _places(self, genes: torch.Tensor, read: torch.Tensor, deletes: bool) -> torch.Tensor:
         """Where the windows of each gene lie."""
         if deletes:
-            return torch.arange(min(len(genes), self._width), device=genes.device)
+            return torch.arange(min(len(genes), self._width))
         # a gene that was not read takes the place of the last one that was
-        places = torch.arange(len(genes), device=genes.device).clamp(max=len(read) - 1)
+        places = torch.arange(len(genes)).clamp(max=len(read) - 1)
         # those from near that end are not predicted: any place will do
         near = 2 * self.window
         return places.clamp(min=near) if self.kind == "overexpress" else places.clamp(max=len(read) - near - 1)
 
     def _around(self, read: torch.Tensor, places: torch.Tensor) -> _Asked:
         """Neighbours of each place, without the gene that stands there."""
-        steps = torch.arange(-self.window, self.window + 1, device=read.device)
+        steps = torch.arange(-self.window, self.window + 1)
         around = places.unsqueeze(1) + steps[steps != 0]
         inside = (around >= 0) & (around < len(read))
         start, end = (places - self.window).clamp(min=0), (places + self.window + 1).clamp(max=len(read))
@@ -146,7 +147,7 @@ class Screener:
         near = (read[:w] if front else read[n - w :]).expand(len(genes), -1)
         tokens = torch.cat([genes.unsqueeze(1), near] if front else [near, genes.unsqueeze(1)], 1)
         bounds = (0, w) if front else (n - w, n)
-        start, end = (torch.full((len(genes),), bound, device=read.device) for bound in bounds)
+        start, end = (torch.full((len(genes),), bound) for bound in bounds)
         return _Asked(tokens, torch.ones_like(tokens, dtype=torch.bool), start, end)
 
     def _anew(
@@ -156,15 +157,13 @@ class Screener:
         if not asked:
             return {}
         sizes = [len(some.tokens) for some in asked.values()]
-        cells = torch.tensor([*asked], device=reader.hidden.device)
-        sequence = cells.repeat_interleave(torch.tensor(sizes, device=cells.device), output_size=sum(sizes))
+        sequence = torch.tensor([*asked]).repeat_interleave(torch.tensor(sizes))
         tokens, inside, start, end = (torch.cat(parts) for parts in zip(*asked.values(), strict=True))
-        states = reader.read(tokens, inside, sequence, start, end).split(sizes)
         self.n_passes += sum(float(some.inside.sum()) / len(hidden[k]) for k, some in asked.items())
-        return {
-            k: _Windows(new, some.inside, some.start, some.end)
-            for new, (k, some) in zip(states, asked.items(), strict=True)
-        }
+        states = reader.read(tokens, inside, sequence, start, end)
+        inside, start, end = (send(part, states.device) for part in (inside, start, end))
+        parts = zip(*(part.split(sizes) for part in (states, inside, start, end)), strict=True)
+        return {k: _Windows(*part) for k, part in zip(asked, parts, strict=True)}
 
     def _pooled_after_move(self, hidden: torch.Tensor, around: _Windows, at_end: _Windows) -> torch.Tensor:
         """Pooled states of a cell with each gene moved to one end."""
@@ -190,8 +189,8 @@ class Screener:
         latent, none = self.readout.representation == "latent", after.new_empty(0)
         encoded = Encoded(
             hidden=none,
-            tokens=torch.from_numpy(sequences.tokens).to(after.device),
-            cu_seqlens=torch.from_numpy(sequences.cu_seqlens).to(after.device),
+            tokens=send(torch.from_numpy(sequences.tokens), after.device),
+            cu_seqlens=send(torch.from_numpy(sequences.cu_seqlens), after.device),
             masked=None,
             pooled=none if latent else after,
             mean=after if latent else self._network.latent(after)[0],
