@@ -13,6 +13,7 @@ import torch
 from scgenemamba import GeneMambaModel, tl
 from tests.conftest import make_adata
 from tests.model.published import make_published, random_classifier, write_config, write_weights
+from tests.tl.threads import with_threads
 
 pytest.importorskip("captum")
 
@@ -76,6 +77,13 @@ def test_any_batch_size_gives_the_same(model):
     np.testing.assert_allclose(first.X.toarray(), second.X.toarray(), atol=1e-5)
     alone = tl.attribute(model, indices=[5], n_steps=16, tolerance=0.1, silent=True)
     np.testing.assert_allclose(alone.X.toarray(), first.X[[5]].toarray(), atol=1e-5)
+
+
+def test_threads_change_nothing(model):
+    found = with_threads(
+        lambda: tl.attribute(model, indices=range(4), n_steps=16, tolerance=0.1, silent=True).X.toarray()
+    )
+    np.testing.assert_allclose(*found, atol=1e-5)
 
 
 def test_the_model_and_the_cells_are_left_as_they_are(model):

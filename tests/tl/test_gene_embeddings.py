@@ -9,6 +9,7 @@ import scanpy as sc
 
 from scgenemamba import tl
 from tests.conftest import make_adata
+from tests.tl.threads import with_threads
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,11 @@ def test_a_group_is_what_its_cells_alone_give(model):
         assert list(part.index) == [f"{gene}|{group}" for gene in alone.obs_names]
         np.testing.assert_allclose(genes[part.index].X, alone.X, atol=1e-5)
         assert list(part["n_cells"]) == list(alone.obs["n_cells"])
+
+
+def test_threads_change_nothing(model):
+    found = with_threads(lambda: tl.gene_embeddings(model, min_cells=3).X)
+    np.testing.assert_allclose(*found, atol=1e-5)
 
 
 def test_scanpy_reads_them(model):

@@ -14,6 +14,7 @@ from scgenemamba import GeneMambaModel, tl
 from scgenemamba.tl._perturbation._controls import Controls, beside
 from scgenemamba.tl._perturbation._edits import edited
 from scgenemamba.tl._perturbation._screen import Screener
+from tests.tl.threads import with_threads
 
 WINDOW = 3
 
@@ -157,14 +158,7 @@ def test_cells_screened_together_are_as_alone(model, monkeypatch, kind):
 
 
 def test_threads_change_nothing(model):
-    before = torch.get_num_threads()
-    found = []
-    try:
-        for n_threads in (1, 2):
-            torch.set_num_threads(n_threads)
-            found.append(tl.perturb(model, indices=[1, 4], window=WINDOW).X.toarray())
-    finally:
-        torch.set_num_threads(before)
+    found = with_threads(lambda: tl.perturb(model, indices=[1, 4], window=WINDOW).X.toarray())
     assert np.allclose(*found, atol=1e-6)
 
 
