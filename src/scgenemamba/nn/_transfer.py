@@ -8,5 +8,5 @@ import torch
 def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The same on a device, without waiting until a GPU has done what it was given before."""
     if device.type == "cuda" and values.device.type == "cpu":
-        values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
