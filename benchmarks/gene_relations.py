@@ -78,6 +78,7 @@ def main() -> None:
     }
     size = model.module.config
     random = GeneMambaModel(adata, n_layers=size.n_layers, d_model=size.d_model, max_tokens=size.max_tokens)
+    random.to_device(model.device)
     # what random weights make of the cells is asked for as well
     random.is_trained_ = True
     states["random weights"] = tl.gene_embeddings(random, min_cells=least)

@@ -51,7 +51,7 @@ def hopper(tmp_path, monkeypatch):
     [(torch.bfloat16, (False, True), 0.5), (torch.bfloat16, (True,), 1.0), (torch.float32, (False, True), None)],
 )
 def test_all_kernels_of_a_layer_compile(dtype, directions, scale, longest, with_gradient):
-    shape = Shape(2, 64, 64, 4, directions, scale, 1e-5)
+    shape = Shape(2, 64, 64, 4, directions, scale, 1e-5, "tf32x3")
     lengths = torch.tensor([longest], dtype=torch.int32)
     walk = Walk(
         torch.zeros_like(lengths), lengths, longest, 64 if dtype.itemsize == 2 else 32, 4_096, 1_024, longest, False

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
+from scvi.model._utils import parse_device_args
+from scvi.utils._docstrings import devices_dsp
 
 from scgenemamba._logging import logger
 from scgenemamba.tokens import read_factors
@@ -43,6 +45,7 @@ class PretrainedMixin:
     # supplied by the model
     module: Any
     published_classes_: list[str]
+    to_device: Any
     adata: Any
     vocabulary: Any
     registry_: dict[str, Any]
@@ -53,6 +56,7 @@ class PretrainedMixin:
     is_trained_: bool
 
     @classmethod
+    @devices_dsp.dedent
     def from_pretrained(
         cls,
         source: str | Path,
@@ -71,6 +75,8 @@ class PretrainedMixin:
         layer: str | None = None,
         gene_key: str | None = None,
         backend: str = "auto",
+        accelerator: str = "auto",
+        device: int | str = "auto",
         **model_kwargs: Any,
     ) -> Self:
         """Model with pretrained weights, of a published GeneMamba or of :meth:`save_pretrained`.
@@ -109,6 +115,8 @@ class PretrainedMixin:
             Where values and gene names are, as in :meth:`setup_anndata`, for an AnnData that was not set up.
         backend
             As for the model.
+        %(param_accelerator)s
+        %(param_device)s
         **model_kwargs
             Arguments of the model, such as ``n_latent`` or ``mask_rate``, for published weights or new cells.
 
@@ -119,6 +127,7 @@ class PretrainedMixin:
         ValueError
             If it is broken, does not fit the arguments, or the data have too few of its genes.
         """
+        _, _, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
         folder = fetch(source, subfolder=subfolder, revision=revision, local_files_only=local_files_only)
         pooling = (pooling,) if isinstance(pooling, str) else tuple(pooling)
         if rank_mode not in RANK_MODES:
@@ -136,7 +145,9 @@ class PretrainedMixin:
             }
             refuse_changes(checkpoint, {**asked, "gene_medians": None if gene_medians is None else "given"})
             if adata is None or not is_set_up(cls, adata):
-                return cls._restore(checkpoint, adata, min_counts_share, setup, backend)
+                model = cls._restore(checkpoint, adata, min_counts_share, setup, backend)
+                model.to_device(torch_device)
+                return model
         else:
             checkpoint = read_published(folder, fusion=fusion, pooling=pooling, flip=flip, max_tokens=max_tokens)
             factors = None if gene_medians is None else read_factors(gene_medians, checkpoint.vocabulary)
@@ -145,7 +156,9 @@ class PretrainedMixin:
             for worry in worries(checkpoint):
                 warn(worry)
         reference = GeneReference(checkpoint.vocabulary, checkpoint.preprocessing, min_counts_share)
-        return cls._fresh(checkpoint, adata, reference, setup, {"backend": backend, **model_kwargs})
+        model = cls._fresh(checkpoint, adata, reference, setup, {"backend": backend, **model_kwargs})
+        model.to_device(torch_device)
+        return model
 
     @classmethod
     def _fresh(

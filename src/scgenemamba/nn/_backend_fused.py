@@ -108,6 +108,7 @@ class FusedBackend:
             directions,
             scale_of_sum,
             mixer.norm.eps,
+            "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32",
         )
         flat = projected.reshape(-1, projected.shape[-1]).contiguous()
         bias = mixer.conv1d.bias

@@ -54,7 +54,8 @@ class Replay:
             return run(x, bounds, longest)
         longest = 1 << (longest - 1).bit_length()
         half = torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type)
-        key = (n_rows, n_sequences, longest, x.dtype, x.device, half, state)
+        precision = torch.get_float32_matmul_precision()
+        key = (n_rows, n_sequences, longest, x.dtype, x.device, half, precision, state)
         if key not in self._recordings:
             self._remember(key, None)
             return run(x, bounds, longest)

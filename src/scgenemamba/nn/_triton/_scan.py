@@ -117,6 +117,7 @@ def scan(
     STORE_STATES: tl.constexpr,
     N: tl.constexpr,
     P: tl.constexpr,
+    PRECISION: tl.constexpr,
     Q: tl.constexpr,
 ):
     """Outputs of all heads and directions."""
@@ -160,13 +161,13 @@ def scan(
         if STORE_STATES:
             entering = states + chunk * (N_HEADS * N * P) + n[:, None] * P + p[None, :]
             tl.store(entering, state.to(states.dtype.element_ty))
-        out = tl.dot(c, state.to(kind), input_precision="tf32x3") * tl.exp2(s)[:, None]
+        out = tl.dot(c, state.to(kind), input_precision=PRECISION) * tl.exp2(s)[:, None]
         # step sizes and D weigh the small matrix, so that x is used as it was read
-        mix = tl.dot(c, tl.trans(b), input_precision="tf32x3") * tl.exp2(s[:, None] - t[None, :])
+        mix = tl.dot(c, tl.trans(b), input_precision=PRECISION) * tl.exp2(s[:, None] - t[None, :])
         mix = tl.where(q[:, None] >= q[None, :], mix, 0.0) + tl.where(q[:, None] == q[None, :], skip, 0.0)
-        out = tl.dot(mix.to(kind), x, acc=out, input_precision="tf32x3")
+        out = tl.dot(mix.to(kind), x, acc=out, input_precision=PRECISION)
         written = (b.to(tl.float32) * tl.exp2(through - t)[:, None]).to(kind)
-        state = tl.dot(tl.trans(written), x, acc=state * tl.exp2(through), input_precision="tf32x3")
+        state = tl.dot(tl.trans(written), x, acc=state * tl.exp2(through), input_precision=PRECISION)
         target = y + row[:, None] * (N_HEADS * P) + p[None, :]
         tl.store(target, out.to(y.dtype.element_ty), mask=inside[:, None])
 
@@ -196,6 +197,7 @@ def carry(
     LONG: tl.constexpr,
     N: tl.constexpr,
     P: tl.constexpr,
+    PRECISION: tl.constexpr,
     Q: tl.constexpr,
 ):
     """States alone, or with ``GRADIENT`` the gradients of the states, which run against the order of the scan.
@@ -250,7 +252,7 @@ def carry(
         else:
             weight = tl.exp2(through - tl.load(entry + lane + q))
         weighted = (r.to(tl.float32) * weight[:, None]).to(kind)
-        state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision="tf32x3")
+        state = tl.dot(tl.trans(weighted), v, acc=state * tl.exp2(through), input_precision=PRECISION)
         passed += through
     if LOCAL:
         number = ((direction * n_pieces + tl.load(segments + 6)) * N_HEADS + head).to(tl.int64)

@@ -30,6 +30,7 @@ def value_gradient(
     FIRST_REVERSE: tl.constexpr,
     N: tl.constexpr,
     P: tl.constexpr,
+    PRECISION: tl.constexpr,
     Q: tl.constexpr,
 ):
     """Gradients of x before SiLU, of the step sizes, of A and of D: one program per chunk, direction and head."""
@@ -64,21 +65,21 @@ def value_gradient(
     xdt = (x * step[:, None]).to(kind)
     # rows are the tokens that are read, columns those that read them
     read = q[:, None] <= q[None, :]
-    scores = tl.dot(b, tl.trans(c), input_precision="tf32x3") * tl.exp2(s[None, :] - s[:, None])
+    scores = tl.dot(b, tl.trans(c), input_precision=PRECISION) * tl.exp2(s[None, :] - s[:, None])
     scores = tl.where(read, scores, 0.0)
     # products of values and their gradients are the gradients of the logarithms of their decays
-    pairs = tl.dot(xdt, tl.trans(g), input_precision="tf32x3") * scores
+    pairs = tl.dot(xdt, tl.trans(g), input_precision=PRECISION) * scores
     scores = scores.to(kind)
     d_s = tl.sum(pairs, 0) - tl.sum(pairs, 1)
     state = tl.load(states + at_state)
-    from_state = tl.dot(c, state, input_precision="tf32x3")
+    from_state = tl.dot(c, state, input_precision=PRECISION)
     d_s += tl.exp2(s) * tl.sum(from_state * g.to(tl.float32), 1)
     d_state = tl.load(d_states + at_state)
     d_through = tl.exp2(through) * tl.sum(tl.sum(state.to(tl.float32) * d_state.to(tl.float32), 1), 0)
-    d_xdt = tl.dot(b, d_state, input_precision="tf32x3") * tl.exp2(through - s)[:, None]
+    d_xdt = tl.dot(b, d_state, input_precision=PRECISION) * tl.exp2(through - s)[:, None]
     d_to_end = tl.sum(d_xdt * xdt.to(tl.float32), 1)
     d_a = tl.cumsum(d_s - d_to_end, 0, reverse=True) + tl.sum(d_to_end, 0) + d_through
-    d_xdt = tl.dot(scores, g, acc=d_xdt, input_precision="tf32x3")
+    d_xdt = tl.dot(scores, g, acc=d_xdt, input_precision=PRECISION)
     rate = -tl.exp(tl.load(A_log + head).to(tl.float32))
     skip = tl.load(D + head).to(tl.float32)
     # read again: kept, it would take the registers of another program
@@ -112,6 +113,7 @@ def map_gradient(
     FIRST_REVERSE: tl.constexpr,
     N: tl.constexpr,
     P: tl.constexpr,
+    PRECISION: tl.constexpr,
     Q: tl.constexpr,
 ):
     """Gradients of B and C before SiLU, which all heads share: one program per chunk and direction."""
@@ -148,17 +150,17 @@ def map_gradient(
         d_state = tl.load(d_states + head * (N * P) + n[:, None] * P + p[None, :])
         x = silu(x.to(tl.float32)) * step[:, None]
         # what is hidden may overflow here, and is left out behind the loop
-        d_scores += tl.dot(g, tl.trans(x.to(kind)), input_precision="tf32x3") * tl.exp2(s[:, None] - s[None, :])
+        d_scores += tl.dot(g, tl.trans(x.to(kind)), input_precision=PRECISION) * tl.exp2(s[:, None] - s[None, :])
         reading = (g.to(tl.float32) * tl.exp2(s)[:, None]).to(kind)
-        d_c = tl.dot(reading, tl.trans(state), acc=d_c, input_precision="tf32x3")
+        d_c = tl.dot(reading, tl.trans(state), acc=d_c, input_precision=PRECISION)
         writing = (x * tl.exp2(through - s)[:, None]).to(kind)
-        d_b = tl.dot(writing, tl.trans(d_state), acc=d_b, input_precision="tf32x3")
+        d_b = tl.dot(writing, tl.trans(d_state), acc=d_b, input_precision=PRECISION)
     d_scores = tl.where(q[:, None] >= q[None, :], d_scores, 0.0).to(kind)
     maps += plane * (2 * N)
     b = tl.load(maps + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
     c = tl.load(maps + N + row[:, None] * (2 * N) + n[None, :], mask=inside[:, None], other=0.0)
-    d_c = tl.dot(d_scores, b, acc=d_c, input_precision="tf32x3")
-    d_b = tl.dot(tl.trans(d_scores), c, acc=d_b, input_precision="tf32x3")
+    d_c = tl.dot(d_scores, b, acc=d_c, input_precision=PRECISION)
+    d_b = tl.dot(tl.trans(d_scores), c, acc=d_b, input_precision=PRECISION)
     at = inner + row[:, None] * width + n[None, :]
     b_pre = tl.load(pre + at, mask=inside[:, None], other=0.0).to(tl.float32)
     c_pre = tl.load(pre + at + N, mask=inside[:, None], other=0.0).to(tl.float32)

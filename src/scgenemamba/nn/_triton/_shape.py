@@ -26,6 +26,8 @@ class Shape:
         Factor of the outputs' sum, ``None`` if they are not summed.
     eps
         Added to the mean square by the normalisation.
+    precision
+        How tensor cores multiply numbers of single precision: ``"tf32x3"``, as exact as they are, or ``"tf32"``.
     """
 
     heads: int
@@ -35,6 +37,7 @@ class Shape:
     directions: tuple[bool, ...]
     scale_of_sum: float | None
     eps: float
+    precision: str
 
     @property
     def inner(self) -> int:
@@ -65,7 +68,8 @@ class Shape:
     @cached_property
     def scanned(self) -> dict[str, object]:
         """Constants of the scan."""
-        return {"N_HEADS": self.heads, "N": self.state, "P": self.head_width, **self.directed}
+        sizes = {"N_HEADS": self.heads, "N": self.state, "P": self.head_width}
+        return {**sizes, "PRECISION": self.precision, **self.directed}
 
     @cached_property
     def normalised(self) -> dict[str, object]:
