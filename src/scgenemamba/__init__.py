@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import cli, metrics, model, nn, pl, pretraining, tl, tokens, train
+    from . import cli, metrics, model, nn, pl, pretraining, reference, tl, tokens, train
     from .model import GeneMambaModel
 
 __all__ = [
@@ -17,12 +17,13 @@ __all__ = [
     "nn",
     "pl",
     "pretraining",
+    "reference",
     "tl",
     "tokens",
     "train",
 ]
 
-_SUBMODULES = frozenset({"cli", "metrics", "model", "nn", "pl", "pretraining", "tl", "tokens", "train"})
+_SUBMODULES = frozenset({"cli", "metrics", "model", "nn", "pl", "pretraining", "reference", "tl", "tokens", "train"})
 
 try:
     __version__ = version("scgenemamba")

@@ -18,13 +18,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``scgenemamba`` command; returns its exit status."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.command != "pretrain":
+    if rest and arguments.command not in ("pretrain", "reference"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if arguments.command == "pretrain":
             from ._pretrain import run_pretrain
 
             return run_pretrain(rest)
+        if arguments.command == "reference":
+            from ._reference import run_reference
+
+            return run_reference(rest)
         arguments.run(arguments)
     except (ValueError, KeyError, OSError, ImportError, FloatingPointError) as error:
         # these carry a message for the user; anything else is a defect and keeps its traceback
@@ -156,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     add_benchmark(commands, _benchmark)
     # its arguments are those of the configuration, which are read elsewhere
     commands.add_parser("pretrain", help="train a model on files that are streamed from disk", add_help=False)
+    commands.add_parser("reference", help="train and publish a model that others annotate with", add_help=False)
     _add_convert(commands)
     _add_apply(
         commands,

@@ -10,7 +10,14 @@ from scvi import settings
 
 from scgenemamba._logging import logger
 from scgenemamba.tokens import name_some
-from scgenemamba.train import Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
+from scgenemamba.train import (
+    Annotator,
+    CellFeatures,
+    choose_labelled,
+    fit_across_studies,
+    fit_annotator,
+    unlabelled_batches,
+)
 
 from ._constants import BATCH_KEY, LABELS_KEY
 from ._source import spread
@@ -45,9 +52,18 @@ class AnnotationFittingMixin:
     _state_of: Callable[[str], dict[str, Any]]
 
     def fit_annotation(
-        self, adata: AnnData | None = None, labels_key: str | None = None, indices: Sequence[int] | None = None
+        self,
+        adata: AnnData | None = None,
+        labels_key: str | None = None,
+        indices: Sequence[int] | None = None,
+        across_studies: bool = False,
     ) -> None:
         """Fit the annotation anew on the embedding as it is, for other cells or other labels; takes seconds.
+
+        The usual fit is for cells like the training cells, and lets the cells of batches without labels vote on theirs. With
+        ``across_studies`` it is for studies to come, as in a model that is given to others: batches are
+        studies, those without labels teach as well, by the labels that their cells are likely to have, and each study is in turn
+        left out to calibrate probabilities, sets and novelty.
 
         Parameters
         ----------
@@ -58,6 +74,8 @@ class AnnotationFittingMixin:
             label". The labels may be others than those of setup.
         indices
             Cells whose labels are used, ``None`` for all; the others count as unlabelled.
+        across_studies
+            Fit for other studies. All cells have to be of the kinds that have labels, whether they have one or not.
 
         Raises
         ------
@@ -78,7 +96,7 @@ class AnnotationFittingMixin:
         if not (codes >= 0).any():
             msg = f"No cell has a label in {_column(labels_key)}: name a column that has some, `labels_key=`."
             raise ValueError(msg)
-        self._fit_annotation(adata, codes, names)
+        self._fit_annotation(adata, codes, names, across_studies=across_studies)
 
     def calibrate(
         self, adata: AnnData | None = None, indices: Sequence[int] | None = None, labels_key: str | None = None
@@ -143,7 +161,9 @@ class AnnotationFittingMixin:
             features = CellFeatures.joined(list(self._features(self.adata, rows, annotator=annotator)))
             self.annotation_ = annotator.extended(features).to_arrays()
 
-    def _fit_annotation(self, adata: AnnData, codes: npt.NDArray[np.int64], names: list[Any]) -> None:
+    def _fit_annotation(
+        self, adata: AnnData, codes: npt.NDArray[np.int64], names: list[Any], *, across_studies: bool = False
+    ) -> None:
         seed = int(settings.seed or 0)
         held_out = np.zeros(adata.n_obs, dtype=bool)
         if adata is self.adata:
@@ -159,9 +179,11 @@ class AnnotationFittingMixin:
         rows = np.unique(np.concatenate([labelled, some, _voters(batches, unlabelled_batches(batches, codes))]))
         logger.info(f"Fitting the annotation to {len(names)} labels of {len(labelled):,} cells.")
         features = CellFeatures.joined(list(self._features(adata, rows)))
-        self.annotation_ = fit_annotator(
-            features, codes[rows], len(names), held_out=held_out[rows], seed=seed
-        ).to_arrays()
+        if across_studies:
+            fitted = fit_across_studies(features, codes[rows], len(names), seed=seed)
+        else:
+            fitted = fit_annotator(features, codes[rows], len(names), held_out=held_out[rows], seed=seed)
+        self.annotation_ = fitted.to_arrays()
         self.annotation_labels_ = list(names)
 
     def _labels_of(self, adata: AnnData, labels_key: str | None) -> tuple[npt.NDArray[np.int64], list[Any]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._constants import BATCH_KEY, FACTORS_SOURCE, LABELS_KEY, RANK_MODE, X_KEY
+from ._constants import BATCH_KEY, FACTORS_SOURCE, RANK_MODE, X_KEY
 
 _MOST_NAMES = 50
 
 
-def model_card(model: Any, versions: Mapping[str, str]) -> str:
+def model_card(model: Any, versions: Mapping[str, str], about: str | None = None) -> str:
     """Markdown of a card, with the metadata that the hub reads.
 
     Parameters
@@ -19,9 +19,11 @@ def model_card(model: Any, versions: Mapping[str, str]) -> str:
         A :class:`~scgenemamba.GeneMambaModel`.
     versions
         Version of each package it was made with.
+    about
+        Markdown on data, quality and limits, ``None`` for a reminder to write it.
     """
     config, state = model.module.config, model._state_of(X_KEY)
-    labels = [str(name) for name in model._state_of(LABELS_KEY).get("categorical_mapping", [])][:-1]
+    labels = [str(name) for name in model.labels]
     batches = model._state_of(BATCH_KEY).get("categorical_mapping", [])
     n_parameters = sum(p.numel() for p in model.module.parameters())
     genes = ", ".join(f"`{gene}`" for gene in model.vocabulary.genes[:3])
@@ -59,9 +61,11 @@ def model_card(model: Any, versions: Mapping[str, str]) -> str:
     ]
     if labels:
         more = f" and {len(labels) - _MOST_NAMES} more" if len(labels) > _MOST_NAMES else ""
-        lines += [f"Labels: {', '.join(labels[:_MOST_NAMES])}{more}.", ""]
-    lines += [
-        "Describe here the training data with their citations and licences, the quality measured, and the limits.",
-        "",
-    ]
+        ids = {str(label): text for label, text in model.ontology_ids_.items()}
+        named = [f"{label} ({ids[label]})" if label in ids else label for label in labels[:_MOST_NAMES]]
+        lines += [f"Labels: {', '.join(named)}{more}.", ""]
+    reminder = (
+        "Describe here the training data with their citations and licences, the quality measured, and the limits."
+    )
+    lines += [about or reminder, ""]
     return "\n".join(lines)

@@ -179,6 +179,7 @@ class GeneMambaModel(
         self.objectives_: list[str] = []
         self.annotation_: dict[str, Any] = {}
         self.annotation_labels_: list[Any] = []
+        self.ontology_ids_: dict[str, str] = {}
         # objectives over the vocabulary do not reach the latent; with a pretrained encoder either may lack training
         self.latent_trained_, self.head_trained_ = not set(self.module.objectives) <= set(LANGUAGE), True
         self.gene_report_: dict[str, Any] = state.get(GENE_REPORT, {})

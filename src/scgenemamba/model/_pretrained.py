@@ -86,7 +86,8 @@ class PretrainedMixin:
         Parameters
         ----------
         source
-            Folder, or repository ``"owner/name"`` of the Hugging Face hub.
+            Folder; repository ``"owner/name"`` of the Hugging Face hub; or ``"pbmc-small"``, a model of human blood that comes
+            with the package, see :doc:`/blood`.
         adata
             Cells. Set up before with :meth:`setup_anndata`, they keep their batches and labels, and get a decoder and a
             classifier of their own, to be trained; otherwise they are embedded (and annotated) as they are. ``None``

@@ -89,7 +89,15 @@ class QueryMixin:
         _copy_weights(reference.module, model.module, n_known, model.summary_stats.n_batch)
         # decay would move the weights that are to stay
         model._plan_defaults = {} if unfrozen else {"weight_decay": 0.0}
-        for name in ("is_trained_", "latent_trained_", "history_", "objectives_", "annotation_", "annotation_labels_"):
+        for name in (
+            "is_trained_",
+            "latent_trained_",
+            "history_",
+            "objectives_",
+            "annotation_",
+            "annotation_labels_",
+            "ontology_ids_",
+        ):
             setattr(model, name, getattr(reference, name))
         if not unfrozen:
             groups = {"network.": freeze_expression, "objectives.cell_type.": freeze_classifier}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._card import model_card
 from ._checkpoint import KEPT, write_native, write_published
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = ("scgenemamba", "torch", "scvi-tools", "anndata", "numpy")
 
@@ -25,7 +28,12 @@ class SavingMixin:
     head_trained_: bool
 
     def save_pretrained(
-        self, save_directory: str | Path, *, format: Literal["scgenemamba", "published"] = "scgenemamba"
+        self,
+        save_directory: str | Path,
+        *,
+        format: Literal["scgenemamba", "published"] = "scgenemamba",
+        dtype: torch.dtype | None = None,
+        about: str | None = None,
     ) -> None:
         """Save weights as safetensors and everything else as JSON, with a model card: a folder ready for a hub.
 
@@ -36,11 +44,16 @@ class SavingMixin:
         format
             ``"published"`` writes the encoder, and the head over the vocabulary, in the layout of the published
             GeneMamba, for encoders that fit it.
+        dtype
+            Of the weights, such as ``torch.bfloat16`` for a file of half the size; ``None`` keeps single precision. They are
+            read back as single precision, rounded.
+        about
+            Markdown for the card: training data with citations and licences, measured quality, limits.
 
         Raises
         ------
         ValueError
-            If the published layout cannot hold the encoder.
+            If the published layout cannot hold the encoder, or is asked for with another ``dtype``.
         """
         folder = Path(save_directory)
         if folder.is_file():
@@ -49,9 +62,24 @@ class SavingMixin:
         if format not in ("scgenemamba", "published"):
             msg = f"Unknown format {format!r}; choose 'scgenemamba' or 'published'."
             raise ValueError(msg)
-        (self._write_published if format == "published" else self._write_native)(folder)
+        if format == "published" and dtype is not None:
+            msg = "The published layout has single precision: leave out `dtype`."
+            raise ValueError(msg)
+        if format == "published":
+            self._write_published(folder)
+        else:
+            self._write_native(folder, dtype, about)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None, **kwargs: Any) -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        dtype: torch.dtype | None = None,
+        about: str | None = None,
+        **kwargs: Any,
+    ) -> str:
         """Upload what :meth:`save_pretrained` writes to a repository of the Hugging Face hub.
 
         Parameters
@@ -62,6 +90,8 @@ class SavingMixin:
             Whether a new repository is private.
         token
             Of the hub; ``None`` takes that of ``hf auth login``.
+        dtype, about
+            As in :meth:`save_pretrained`.
         **kwargs
             Of :meth:`huggingface_hub.HfApi.upload_folder`, such as ``commit_message``.
 
@@ -76,7 +106,7 @@ class SavingMixin:
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
         with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
+            self.save_pretrained(folder, dtype=dtype, about=about)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **kwargs))
 
     def _write_published(self, folder: Path) -> None:
@@ -92,7 +122,7 @@ class SavingMixin:
             classes=self.published_classes_,
         )
 
-    def _write_native(self, folder: Path) -> None:
+    def _write_native(self, folder: Path, dtype: torch.dtype | None, about: str | None) -> None:
         arguments = self.init_params_.items()
         versions = {package: version(package) for package in _PACKAGES}
         write_native(
@@ -104,5 +134,6 @@ class SavingMixin:
             attributes={name: getattr(self, name) for name in KEPT if hasattr(self, name)},
             annotation=self.annotation_,
             versions=versions,
+            dtype=dtype,
         )
-        (folder / "README.md").write_text(model_card(self, versions), encoding="utf-8")
+        (folder / "README.md").write_text(model_card(self, versions, about), encoding="utf-8")

@@ -1,7 +1,15 @@
 """Training: objectives, each with its own heads, and the Lightning plan that sums them."""
 
 from ._alignment import BatchAlignment
-from ._annotation import TARGET_SUM, Annotator, CellFeatures, choose_labelled, fit_annotator, unlabelled_batches
+from ._annotation import (
+    TARGET_SUM,
+    Annotator,
+    CellFeatures,
+    choose_labelled,
+    fit_across_studies,
+    fit_annotator,
+    unlabelled_batches,
+)
 from ._cell_type import CellType
 from ._checkpoints import AtomicCheckpointIO, LatestCheckpoints, newest_checkpoint
 from ._counts import CountsGivenBatch
@@ -68,6 +76,7 @@ __all__ = [
     "announce_duration",
     "choose_labelled",
     "datasets_of",
+    "fit_across_studies",
     "fit_annotator",
     "in_words",
     "kept_survey",

@@ -11,6 +11,9 @@ from scgenemamba._logging import logger
 
 from ._files import TOKENIZERS
 
+#: Models that come with the package.
+SHIPPED = Path(__file__).parents[2] / "pretrained"
+_NAME = re.compile(r"[a-z0-9\-]+")
 # nothing else is ever fetched
 _PATTERNS = ("*.safetensors", "*.json", "*.md")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
@@ -24,7 +27,7 @@ def fetch(
     Parameters
     ----------
     source
-        A folder, or a repository ``"owner/name"``.
+        A folder, the name of a model that comes with the package, or a repository ``"owner/name"``.
     subfolder
         Folder within it.
     revision
@@ -41,9 +44,13 @@ def fetch(
     """
     folder = Path(os.path.expanduser(source))
     subfolder = (subfolder.rstrip("/") or "/") if subfolder else None
+    shipped = SHIPPED / str(source)
+    if not folder.is_dir() and _NAME.fullmatch(str(source)) and shipped.is_dir():
+        folder = shipped
     if not folder.is_dir():
         if folder.exists() or not _REPOSITORY.fullmatch(str(source)):
-            msg = f"{str(source)!r} is neither a folder nor a repository 'owner/name' of the Hugging Face hub."
+            names = ", ".join(repr(path.name) for path in sorted(SHIPPED.iterdir()))
+            msg = f"{str(source)!r} is neither a folder, nor a model that comes with the package ({names}), nor a repository 'owner/name' of the Hugging Face hub."
             raise FileNotFoundError(msg)
         folder = _download(str(source), subfolder, revision, local_files_only)
     if subfolder is None:

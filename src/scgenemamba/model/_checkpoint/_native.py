@@ -58,6 +58,7 @@ def write_native(
     attributes: Mapping[str, Any],
     annotation: Mapping[str, np.ndarray],
     versions: Mapping[str, str],
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a model.
 
@@ -75,6 +76,8 @@ def write_native(
         Arrays of the annotation, empty if there is none.
     versions
         Versions of what it was made with.
+    dtype
+        Of the weights, ``None`` as they are. The annotation's arrays of single precision then have half of it as well.
     """
     fields = dict(registry["field_registries"])
     expression = {**fields[X_KEY], "state_registry": dict(fields[X_KEY]["state_registry"])}
@@ -100,11 +103,14 @@ def write_native(
     left_out = set(TIED) if config.tied_head else set()
     # counters of norms are no weights
     kept = {name: value for name, value in state.items() if name not in left_out and value.is_floating_point()}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in kept.items()}
     write_tensors(folder / WEIGHTS, tensors)
     write_tensors(folder / PREPROCESSING, {name: torch.from_numpy(array) for name, array in preprocessing.items()})
     if annotation:
         arrays = {name: torch.from_numpy(np.asarray(array, order="C")) for name, array in annotation.items()}
+        if dtype is not None and dtype.itemsize == 2:
+            # 16 bits as NumPy has them
+            arrays = {name: array.half() if array.dtype == torch.float32 else array for name, array in arrays.items()}
         write_tensors(folder / ANNOTATION, arrays)
     else:
         # of a model that was saved here before
@@ -178,6 +184,9 @@ def _read_annotation(
         raise FileNotFoundError(msg)
     try:
         arrays = load_arrays(path)
+        arrays = {
+            name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in arrays.items()
+        }
         n_genes = min(n_variable, ANNOTATION_GENES)
         Annotator.from_arrays(arrays).check(n_latent=config.n_latent, n_labels=len(labels), n_genes=n_genes)
     # AttributeError and KeyError: of types that NumPy does not have

@@ -22,6 +22,7 @@ KEPT: Mapping[str, type | tuple[type, ...]] = {
     "likelihood_": str,
     "representation_": str,
     "annotation_labels_": list,
+    "ontology_ids_": dict,
 }
 #: Arguments of ``setup_anndata``, and their defaults.
 SETUP_DEFAULTS: Mapping[str, Any] = {
@@ -61,6 +62,8 @@ def check_saved(saved: Mapping[str, Any]) -> None:
     labels = saved["attributes"].get("annotation_labels_", [])
     good = all(isinstance(label, str | int | float) for label in labels) and len(set(labels)) == len(labels)
     _expect(good, "has attributes with annotation_labels_ that are no names")
+    ids = saved["attributes"].get("ontology_ids_", {})
+    _expect(all(isinstance(text, str) for text in ids.values()), "has attributes with ontology_ids_ that are no names")
     _expect(
         all(isinstance(part, dict) for part in saved["init"].values()), "has 'init' that is no arguments of a model"
     )

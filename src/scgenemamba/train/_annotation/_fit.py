@@ -49,7 +49,7 @@ def fit_annotator(
     """
     chosen, calibration = choose_labelled(labels, held_out, seed)
     known, codes = cells[chosen], labels[chosen]
-    own, right, distances, nearest = _unseen(known, codes, n_labels, calibration, cells)
+    own, right, distances, nearest = unseen_by_folds(known, codes, n_labels, calibration, cells)
     temperature = fit_temperature(own, right)
     # the novelty knows the labels that have cells
     present = np.unique(codes)
@@ -88,7 +88,7 @@ def choose_labelled(
     return np.concatenate([others, drawn]), np.arange(len(others) + len(drawn)) >= len(others)
 
 
-def _unseen(
+def unseen_by_folds(
     cells: CellFeatures,
     labels: npt.NDArray[np.int64],
     n_labels: int,

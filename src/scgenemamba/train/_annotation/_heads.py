@@ -39,8 +39,8 @@ class Heads:
     @classmethod
     def fit(cls, cells: CellFeatures, labels: npt.NDArray[np.int64], n_labels: int) -> Heads:
         """Fit both to labelled cells, with scikit-learn."""
-        genes = _fit(cells.values, labels, n_labels, _STRENGTH["genes"])
-        return cls(*genes, *_fit(cells.latent, labels, n_labels, _STRENGTH["latent"]))
+        genes = fit_logistic(cells.values, labels, n_labels, _STRENGTH["genes"])
+        return cls(*genes, *fit_logistic(cells.latent, labels, n_labels, _STRENGTH["latent"]))
 
     def probabilities(self, cells: CellFeatures) -> Floats:
         """Probabilities of the labels, float32 ``(n, n_labels)``."""
@@ -49,7 +49,20 @@ class Heads:
         return ((1 - LATENT_SHARE) * genes + LATENT_SHARE * latent).astype(np.float32)
 
 
-def _fit(x: Any, labels: npt.NDArray[np.int64], n_labels: int, strength: float) -> tuple[Floats, Floats]:
+def fit_logistic(x: Any, labels: npt.NDArray[np.int64], n_labels: int, strength: float) -> tuple[Floats, Floats]:
+    """Weights ``(g, n_labels)`` and biases ``(n_labels,)`` of a balanced logistic regression, float32.
+
+    Parameters
+    ----------
+    x
+        Features, dense or sparse, ``(n, g)``.
+    labels
+        Codes, int64 ``(n,)``.
+    n_labels
+        Number of labels; those without cells are never predicted.
+    strength
+        Inverse of the penalty, as scikit-learn's ``C``.
+    """
     from sklearn.linear_model import LogisticRegression
 
     weight = np.zeros((x.shape[1], n_labels), dtype=np.float32)
