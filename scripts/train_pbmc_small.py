@@ -80,6 +80,7 @@ def main() -> None:
             batch_key="batch",
             gene_key="ensembl_id",
             background=[skin],
+            min_cells=75,
         )
         before, after = arguments.epochs
         evaluate = not arguments.without_evaluation

@@ -92,7 +92,7 @@ def _trained(cells: AnnData, config: ReferenceConfig) -> GeneMambaModel:
         labelled = cells.copy()
         GeneMambaModel.setup_anndata(labelled, batch_key=STUDY, labels_key=LABEL, unlabeled_category=NO_LABEL)
         model = GeneMambaModel.from_pretrained(folder, labelled, n_decoder_genes=n_decoder_genes, **options)
-    model.train(training.max_epochs, plan_kwargs={"lr": training.lr}, **options)
+    model.train(training.max_epochs, plan_kwargs={"lr": training.lr, "gene_dropout": training.gene_dropout}, **options)
     with torch.no_grad():
         # the annotation is fitted to what the file holds
         for values in (*model.module.parameters(), *model.module.buffers()):

@@ -77,6 +77,9 @@ class FitConfig:
         Epochs on all objectives after that.
     lr
         Highest learning rate of the second part.
+    gene_dropout
+        Largest share of a cell's genes that are hidden from the encoder in the second part, against other depths and
+        references.
     seed
         Of weights, masks and the order of the cells.
     accelerator
@@ -89,6 +92,7 @@ class FitConfig:
     pretrain_epochs: int = 8
     max_epochs: int = 12
     lr: float = 1e-3
+    gene_dropout: float = 0.7
     seed: int = 0
     accelerator: str = "auto"
     evaluate: bool = True

@@ -38,6 +38,7 @@ def annotate(
     - ``obs[key + "_label"]``: the most probable label, also of unknown cells. This one and the next two with ``coverage``.
     - ``obs[key + "_novelty"]``: novelty score, float32; above 1 a cell is unknown.
     - ``obs[key + "_set"]``: labels of the prediction set, joined by ``" | "``, an empty text if there are none.
+    - ``obs[key + "_ontology_term_id"]``: term of the Cell Ontology of ``obs[key]``, for models that know them, ``"unknown"`` for others.
     - ``obs[key + "_cluster"]``: the clusters that voted, with ``majority_voting=True``.
     - ``obs[key + "_majority"]``: ``obs[key]`` after the vote, with ``majority_voting``.
     - ``obsm[key + "_probabilities"]``: table of cells by labels, float32. ``/`` in a name, which files cannot hold, is ``_``.

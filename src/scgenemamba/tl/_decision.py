@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 # Of the columns of obs, after the key
-ENDINGS = ("probability", "label", "novelty", "set", "majority", "cluster")
+ENDINGS = ("probability", "label", "novelty", "set", "ontology_term_id", "majority", "cluster")
 _JOINT = " | "
+# as in the schema of CELLxGENE
+_NO_TERM = "unknown"
 
 
 class Said(NamedTuple):
@@ -69,6 +71,9 @@ def decide(
         columns[f"{key}_label"] = _categories(best, labels)
         columns[f"{key}_novelty"] = novelty
         columns[f"{key}_set"] = _join(members, labels)
+    if ids := getattr(model, "ontology_ids_", {}):
+        terms = pd.Series(columns[key].astype(object)).map({str(label): term for label, term in ids.items()})
+        columns[f"{key}_ontology_term_id"] = pd.Categorical(terms.fillna(_NO_TERM))
     return columns, said
 
 

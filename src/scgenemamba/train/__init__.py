@@ -12,7 +12,8 @@ from ._annotation import (
 )
 from ._cell_type import CellType
 from ._checkpoints import AtomicCheckpointIO, LatestCheckpoints, newest_checkpoint
-from ._counts import CountsGivenBatch
+from ._counts import CountsGivenBatch, is_unused
+from ._gene_dropout import drop_genes
 from ._masked_genes import MaskedGenes
 from ._monitor import TrainingMonitor
 from ._next_token import LeakyNextToken, NextToken, PreviousToken
@@ -76,8 +77,10 @@ __all__ = [
     "announce_duration",
     "choose_labelled",
     "datasets_of",
+    "drop_genes",
     "fit_across_studies",
     "fit_annotator",
+    "is_unused",
     "in_words",
     "kept_survey",
     "load_survey",

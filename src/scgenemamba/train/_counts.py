@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
     from ._prior import MixturePrior
 
+# layers of scvi-tools' decoder for distributions that are not used here: two thirds of its weights
+_UNUSED = ("px_r_decoder", "px_dropout_decoder")
 _HIDDEN_BIAS = "decoder.px_decoder.fc_layers.Layer 0.0.bias"
+
+
+def is_unused(name: str) -> bool:
+    """Whether a tensor of a saved model belongs to a layer of the decoder that does nothing."""
+    return any(f".{layer}." in name for layer in _UNUSED)
 
 
 class CountsGivenBatch(Objective):
@@ -81,9 +88,15 @@ class CountsGivenBatch(Objective):
             use_batch_norm=False,
             use_layer_norm=True,
         )
-        self.decoder = self._new_decoder(n_hidden=n_hidden)
+        self.decoder = self._make_decoder(n_hidden)
         self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
         self.prior = prior
+
+    def _make_decoder(self, n_hidden: int) -> DecoderSCVI:
+        decoder = self._new_decoder(n_hidden=n_hidden)
+        for name in _UNUSED:
+            setattr(decoder, name, nn.Identity())
+        return decoder
 
     @property
     def n_hidden(self) -> int:
@@ -110,7 +123,10 @@ class CountsGivenBatch(Objective):
         hidden = state_dict.get(f"{prefix}{_HIDDEN_BIAS}")
         if hidden is not None and len(hidden) != self.n_hidden:
             # models saved before the width could be chosen do not tell it otherwise
-            self.decoder = self._new_decoder(n_hidden=len(hidden))
+            self.decoder = self._make_decoder(len(hidden))
+        for name in [name for name in state_dict if is_unused(name)]:
+            # models saved before these were left out have them
+            del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _log_likelihood(self, expression: torch.Tensor, batch: CellBatch, z: torch.Tensor) -> torch.Tensor:

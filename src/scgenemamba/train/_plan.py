@@ -13,6 +13,7 @@ from torch import nn
 
 from scgenemamba.nn import cell_of_token
 
+from ._gene_dropout import drop_genes
 from ._objective import Objective
 from ._random import CellRandom
 
@@ -64,6 +65,9 @@ class GeneMambaTrainingPlan(pl.LightningModule):
     layer_decay
         Each layer of the encoder learns by this factor slower than the one above it, the embeddings slowest; for
         fine-tuning pretrained weights, such as 0.9.
+    gene_dropout
+        Half of the cells of a step lack some of their genes, each with a probability that is uniform between 0 and this one for
+        each cell: robust against other depths and references. 0 for none.
     """
 
     def __init__(
@@ -76,9 +80,13 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         gradient_clip: float = 1.0,
         seed: int = 0,
         layer_decay: float = 1.0,
+        gene_dropout: float = 0.0,
     ) -> None:
         if not 0 < layer_decay <= 1:
             msg = f"layer_decay must be above 0 and at most 1, got {layer_decay!r}."
+            raise ValueError(msg)
+        if not 0 <= gene_dropout < 1:
+            msg = f"gene_dropout must be at least 0 and below 1, got {gene_dropout!r}."
             raise ValueError(msg)
         super().__init__()
         self.module: Any = module
@@ -88,6 +96,7 @@ class GeneMambaTrainingPlan(pl.LightningModule):
         self.gradient_clip = gradient_clip
         self.seed = seed
         self.layer_decay = layer_decay
+        self.gene_dropout = gene_dropout
 
     def losses(self, batch: CellBatch, random: CellRandom) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Named losses of a batch, and the sum of those that train the encoder."""
@@ -114,7 +123,10 @@ class GeneMambaTrainingPlan(pl.LightningModule):
 
     def training_step(self, batch: CellBatch, batch_idx: int) -> torch.Tensor:
         """One step: the sum of all losses."""
-        named, attached = self.losses(batch, CellRandom(self.seed, self.current_epoch))
+        random = CellRandom(self.seed, self.current_epoch)
+        if self.gene_dropout:
+            batch = drop_genes(batch, random, self.gene_dropout)
+        named, attached = self.losses(batch, random)
         self._log_losses(named, attached, batch, "train")
         return torch.stack(list(named.values())).sum()
 

@@ -25,7 +25,7 @@ from scgenemamba.model._constants import (
 )
 from scgenemamba.nn import GeneMambaConfig
 from scgenemamba.tokens import Vocabulary, read_tokenizer_json, write_tokenizer_json
-from scgenemamba.train import Annotator
+from scgenemamba.train import Annotator, is_unused
 
 from ._contents import Checkpoint, LoadReport, Preprocessing
 from ._files import CONFIG, TOKENIZER, WEIGHTS, WeightFiles, read_json_object, write_tensors
@@ -151,7 +151,7 @@ def read_native(folder: Path) -> Checkpoint:
     state |= {GENES: vocabulary.genes, "column_names": vocabulary.genes, **arrays}
     files = WeightFiles(folder)
     check_architecture(config, vocabulary, files.shapes)
-    tensors = files.tensors({name: name for name in files})
+    tensors = files.tensors({name: name for name in files if not is_unused(name)})
     encoder = tensors.only(_ENCODER)
     head = next(filter(None, (dict(tensors.only(prefix)) for prefix in _HEADS)), {})
     if head and config.tied_head and "embeddings.weight" in encoder:

@@ -22,18 +22,22 @@ _MAX_FITTED = 30_000
 
 
 class _Unseen(NamedTuple):
-    """What fits to other studies say of cells: probabilities and labels; novelty distances and nearest labels."""
+    """What fits to other studies say of cells.
+
+    Probabilities, labels or guesses, and which of these are labels; novelty distances and nearest labels.
+    """
 
     own: Floats
     right: npt.NDArray[np.int64]
     distances: Floats
     nearest: npt.NDArray[np.int64]
+    is_label: npt.NDArray[np.bool_]
 
     @classmethod
     def nothing(cls, n_labels: int) -> _Unseen:
         """Of no cell."""
-        none = np.arange(0)
-        return cls(np.empty((0, n_labels), dtype=np.float32), none, np.empty((0, 2), dtype=np.float32), none)
+        none, pairs = np.arange(0), np.empty((0, 2), dtype=np.float32)
+        return cls(np.empty((0, n_labels), dtype=np.float32), none, pairs, none, np.zeros(0, dtype=bool))
 
 
 def fit_across_studies(
@@ -42,8 +46,8 @@ def fit_across_studies(
     """Fit heads and novelty to cells with labels and to those whose labels can be guessed, for studies to come.
 
     Each study is in turn left out, and what is fitted to the others calibrates probabilities, sets and novelty on it: they then
-    mean for another study what they say. Where only one study has labels, the guesses of the others stand for
-    theirs.
+    mean for another study what they say. Probabilities are calibrated on labels and guesses: studies disagree on labels by
+    more than their cells differ, guesses by less. Sets are calibrated on labels alone, unless only one study has any.
 
     Parameters
     ----------
@@ -58,21 +62,22 @@ def fit_across_studies(
     """
     codes = with_guesses(cells, labels, n_labels)
     known = _chosen(codes, seed)
-    several = len(np.unique(cells.batch[labels >= 0])) > 1
-    unseen = _unseen(cells, labels, labels if several else codes, n_labels, seed)
+    unseen = _unseen(cells, labels, codes, n_labels, seed)
     if not len(unseen.right):
         # there is only one study
         nobody = np.zeros(len(known), dtype=bool)
-        unseen = _Unseen(*unseen_by_folds(cells[known], codes[known], n_labels, nobody, cells))
-    own, right, distances, nearest = unseen
+        found = unseen_by_folds(cells[known], codes[known], n_labels, nobody, cells)
+        unseen = _Unseen(*found, np.zeros(len(known), dtype=bool))
+    own, right, distances, nearest, is_label = unseen
     present, temperature = np.unique(codes[known]), fit_temperature(own, right)
+    told = is_label if is_label.any() else ~is_label
     return Annotator(
         Heads.fit(cells[known], codes[known], n_labels),
         Neighbourhood.empty(cells.latent.shape[1], n_labels),
         Novelty.fit(cells[known], codes[known], cells),
         NoveltyScale.fit(distances, np.searchsorted(present, nearest), len(present)),
         np.array(temperature),
-        nonconformity(tempered(own, temperature), right),
+        nonconformity(tempered(own[told], temperature), right[told]),
         np.empty(0, dtype=np.float32),
     )
 
@@ -84,7 +89,7 @@ def _unseen(
     n_labels: int,
     seed: int,
 ) -> _Unseen:
-    """What the other studies say of each, and its labels of ``truth``; labels that only one study has are left out."""
+    """What the other studies say of each, and its labels or guesses, ``truth``; labels that only one study has are left out."""
     found = [_Unseen.nothing(n_labels)]
     for study in np.unique(cells.batch):
         out = cells.batch == study
@@ -100,7 +105,7 @@ def _unseen(
         judged = out & np.isin(truth, present)
         if judged.any():
             own = Heads.fit(rest[known], codes[known], n_labels).probabilities(cells[judged])
-            part = part._replace(own=own, right=truth[judged])
+            part = part._replace(own=own, right=truth[judged], is_label=labels[judged] >= 0)
         found.append(part)
     return _Unseen(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
