@@ -9,7 +9,8 @@ from scipy.special import softmax
 from ._features import CellFeatures, Floats
 from ._heads import fit_logistic
 
-_STRENGTH = {"genes": 0.005, "latent": 1.0}
+_STRENGTH = {"genes": 0.001, "latent": 1.0}
+_LATENT_SHARE = 1 / 3
 # probability above which a guess counts as a label
 _SURE = 0.5
 # of standardised values: rare genes would weigh too much; and of their standard deviations
@@ -21,7 +22,7 @@ def with_guesses(cells: CellFeatures, labels: npt.NDArray[np.int64], n_labels: i
 
     One reads the genes, standardised within each study: technologies differ in single genes by more than types do, and by
     their own mean and spread they become alike. The other reads the latent, which does not depend on what a study is made
-    of. Their mean has to be above one half.
+    of. Their mean, of which the second is a third, has to be above one half.
 
     Parameters
     ----------
@@ -48,8 +49,9 @@ def with_guesses(cells: CellFeatures, labels: npt.NDArray[np.int64], n_labels: i
     found = labels.copy()
     for study in studies:
         rows = np.flatnonzero(cells.batch == study)
-        both = _probabilities(_standardised(cells[rows]), *genes) + _probabilities(cells.latent[rows], *latent)
-        found[rows] = np.where(both.max(axis=1) / 2 > _SURE, both.argmax(axis=1), -1)
+        own = _probabilities(_standardised(cells[rows]), *genes)
+        both = own + _LATENT_SHARE * (_probabilities(cells.latent[rows], *latent) - own)
+        found[rows] = np.where(both.max(axis=1) > _SURE, both.argmax(axis=1), -1)
     return found
 
 
