@@ -96,6 +96,9 @@ def _work_through(
         result = _result(model, adata, job)
         _release(model, adata)
         _write(adata, result, target, job)
+        if job.task == "annotate":
+            counts = result[job.key].value_counts()
+            _say("\n".join(f"{n_cells:>8,}  {label}" for label, n_cells in counts.items()))
         _say(f"[{number}/{len(todo)}] {adata.n_obs} cells -> {target}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ._demo_figure import draw_demo
+from ._demo_labels import label_demo
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,6 +54,9 @@ def run_demo(
 ) -> None:
     """Run the main job and write ``result.h5ad``, ``figure.png`` and ``metrics.json`` into ``out``.
 
+    On the cells that scanpy ships, the model that comes with the package labels them as well, and ``labels.png`` shows where and
+    why it disagrees.
+
     Parameters
     ----------
     out
@@ -85,6 +89,8 @@ def run_demo(
         if seed == 0:
             _embed_and_cluster(adata, model)
             draw_demo(adata, model, settings.labels_key, is_query, out / "figure.png")
+            if data is None:
+                label_demo(adata, out / "labels.png")
             adata.write_h5ad(out / "result.h5ad")
     mean = pd.concat(tables).groupby(level=0, sort=False).mean()
     seconds = time.perf_counter() - started
@@ -237,6 +243,6 @@ def _report(mean: pd.DataFrame, n_seeds: int, n_query: int, out: Path, seconds: 
         f"Annotation of {n_query} query cells whose labels were hidden ({splits}):",
         mean.to_string(float_format=lambda value: f"{value:.3f}"),
         "",
-        f"Wrote result.h5ad, figure.png and metrics.json to {out} in {seconds:.0f} s.",
+        f"Wrote {', '.join(sorted(path.name for path in out.iterdir()))} to {out} in {seconds:.0f} s.",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

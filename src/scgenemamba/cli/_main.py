@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from scgenemamba import GeneMambaModel
 
 
+_SHIPPED = "pbmc-small"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``scgenemamba`` command; returns its exit status."""
     parser = _parser()
@@ -135,9 +138,13 @@ def _apply(arguments: argparse.Namespace) -> None:
         model.to_device(_device(arguments.device))
         return model
 
-    job = Job(
-        arguments.files, arguments.out, arguments.command, arguments.key, arguments.overwrite, arguments.batch_size
-    )
+    files, out = arguments.files, arguments.out
+    if out is None:
+        if len(files) > 1:
+            msg = "Several files need a folder for their results, --out."
+            raise ValueError(msg)
+        out = files[0].with_name(f"{files[0].stem}_annotated{files[0].suffix}")
+    job = Job(files, out, arguments.command, arguments.key, arguments.overwrite, arguments.batch_size)
     run_apply(job, load)
 
 
@@ -253,12 +260,20 @@ def _add_apply(commands: Any, name: str, key: str, summary: str, description: st
         "are matched by name: Ensembl ids with or without version, current, previous and alias symbols.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".h5ad or .zarr")
-    parser.add_argument("--model", required=True, help="folder, or repository of the Hugging Face hub")
+    annotates = name == "annotate"
+    told = f" (default: {_SHIPPED}, of human blood, which comes with the package)" if annotates else ""
+    parser.add_argument(
+        "--model",
+        required=not annotates,
+        default=_SHIPPED if annotates else None,
+        help=f"folder, or repository of the Hugging Face hub{told}",
+    )
+    told = " (default: for one file, beside it, with _annotated in its name)" if annotates else ""
     parser.add_argument(
         "--out",
-        required=True,
+        required=not annotates,
         type=Path,
-        help="result: .h5ad, .zarr, .csv, .tsv or .parquet for one file; a folder for several",
+        help=f"result: .h5ad, .zarr, .csv, .tsv or .parquet for one file; a folder for several{told}",
     )
     parser.add_argument("--key", default=key, help="name of the result (%(default)s)")
     parser.add_argument("--layer", metavar="KEY", help="layer with counts (default: X)")
