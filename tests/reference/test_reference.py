@@ -16,7 +16,7 @@ from scgenemamba.reference import CardConfig, CellsConfig, FitConfig, ReferenceC
 from scgenemamba.reference._cells import BACKGROUND, LABEL, NO_LABEL, STUDY, read_cells
 from tests.conftest import make_adata
 
-SIZE = SizeConfig(n_layers=1, d_model=16, max_tokens=32, n_latent=8, n_decoder_genes=30)
+SIZE = SizeConfig(n_layers=1, d_model=32, max_tokens=32, n_latent=8, n_decoder_genes=30)
 FIT = FitConfig(pretrain_epochs=1, max_epochs=2, accelerator="cpu")
 
 
@@ -109,7 +109,7 @@ def test_the_command_reads_a_file(folder, tmp_path):
             "batch_key": "batch",
             "min_cells": 3,
         },
-        "model": {"n_layers": 1, "d_model": 16, "max_tokens": 32, "n_latent": 8, "n_decoder_genes": 30},
+        "model": {"n_layers": 1, "d_model": 32, "max_tokens": 32, "n_latent": 8, "n_decoder_genes": 30},
         "training": {"pretrain_epochs": 1, "max_epochs": 1, "accelerator": "cpu"},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
