@@ -75,10 +75,9 @@ def test_a_cell_is_annotated_alone(model, blood):
     assert np.allclose(model.predict(few, soft=True), model.predict(soft=True).iloc[[3, 500]], atol=1e-5)
 
 
-def test_annotate_adds_terms_and_warns_of_few_genes(model, blood):
+def test_annotate_adds_terms(model, blood):
     cells = blood.copy()
-    with pytest.warns(UserWarning, match="of the genes that the model knows"):
-        tl.annotate(model, cells)
+    tl.annotate(model, cells)
     terms = cells.obs["genemamba_ontology_term_id"]
     assert set(terms[cells.obs["genemamba"] == "B cell"]) == {"CL:0000236"}
     assert set(terms[cells.obs["genemamba"] == "Unknown"]) == {"unknown"}

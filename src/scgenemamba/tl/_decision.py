@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scvi import settings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 # Of the columns of obs, after the key
 ENDINGS = ("probability", "label", "novelty", "set", "ontology_term_id", "majority", "cluster")
 _JOINT = " | "
-_FEW_GENES = 0.3
 # as in the schema of CELLxGENE
 _NO_TERM = "unknown"
 
@@ -67,7 +64,6 @@ def decide(
         f"{key}_probability": values.max(1).astype(np.float32),
     }
     if said.sets is not None:
-        _warn_of_few_genes(model)
         novelty = np.asarray(said.novelty, dtype=np.float32)
         members = said.sets[probabilities.columns].to_numpy(bool)
         unknown = (novelty > 1) | ~members.any(1)
@@ -79,16 +75,6 @@ def decide(
         terms = pd.Series(columns[key].astype(object)).map({str(label): term for label, term in ids.items()})
         columns[f"{key}_ontology_term_id"] = pd.Categorical(terms.fillna(_NO_TERM))
     return columns, said
-
-
-def _warn_of_few_genes(model: Any) -> None:
-    share = getattr(model, "gene_report_", {}).get("share_of_vocabulary", 1.0)
-    if share < _FEW_GENES:
-        msg = (
-            f"The cells have {share:.0%} of the genes that the model knows, such as after a selection of variable genes: they are unlike "
-            "its training cells for that alone. Rely on labels rather than on novelty and 'Unknown', or give it all genes."
-        )
-        warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
 
 def _ask(model: Any, adata: AnnData, coverage: float | None, options: dict[str, int]) -> Said:
