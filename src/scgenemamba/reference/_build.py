@@ -30,7 +30,7 @@ def build_reference(config: ReferenceConfig) -> GeneMambaModel:
     """Train a model that is to annotate the cells of others, and write it with its card.
 
     The encoder first learns from all cells without labels, then from labels, counts and the alignment of studies; the
-    annotation is fitted across studies (:meth:`GeneMambaModel.fit_annotation`). With ``training.evaluate`` each study with
+    annotation is fitted across studies (:meth:`~scgenemamba.GeneMambaModel.fit_annotation`). With ``training.evaluate`` each study with
     labels is left out in turn; what is found is kept in ``quality/`` beside the model, and not measured again.
 
     Parameters
