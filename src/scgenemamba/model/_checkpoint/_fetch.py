@@ -50,7 +50,7 @@ def fetch(
     if not folder.is_dir():
         if folder.exists() or not _REPOSITORY.fullmatch(str(source)):
             names = ", ".join(repr(path.name) for path in sorted(SHIPPED.iterdir()))
-            msg = f"{str(source)!r} is neither a folder, nor a model that comes with the package ({names}), nor a repository 'owner/name' of the Hugging Face hub."
+            msg = f"{str(source)!r} is neither a folder nor a repository 'owner/name' of the Hugging Face hub, nor a model that comes with the package: {names}."
             raise FileNotFoundError(msg)
         folder = _download(str(source), subfolder, revision, local_files_only)
     if subfolder is None:
