@@ -20,7 +20,8 @@ from .conftest import TINY
 def test_readme_snippet(adata):
     """The six lines of README, as they stand."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    snippet = readme.split("```python\n")[1].split("```")[0]
+    snippets = [part.split("```")[0] for part in readme.split("```python\n")[1:]]
+    snippet = next(text for text in snippets if "model.train()" in text)
     exec(snippet, {"adata": adata, "sc": sc})
     assert adata.obsm["X_genemamba"].shape == (adata.n_obs, 32)
     assert set(adata.obs["pred"]) <= set(adata.obs["cell_type"])
