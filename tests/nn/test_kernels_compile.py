@@ -47,11 +47,16 @@ def hopper(tmp_path, monkeypatch):
 @pytest.mark.parametrize("with_gradient", [False, True])
 @pytest.mark.parametrize("longest", [2_048, 16_384])
 @pytest.mark.parametrize(
-    ("dtype", "directions", "scale"),
-    [(torch.bfloat16, (False, True), 0.5), (torch.bfloat16, (True,), 1.0), (torch.float32, (False, True), None)],
+    ("dtype", "directions", "scale", "precision"),
+    [
+        (torch.bfloat16, (False, True), 0.5, "tf32x3"),
+        (torch.bfloat16, (True,), 1.0, "tf32"),
+        (torch.float32, (False, True), None, "tf32x3"),
+        (torch.float32, (False, True), None, "tf32"),
+    ],
 )
-def test_all_kernels_of_a_layer_compile(dtype, directions, scale, longest, with_gradient):
-    shape = Shape(2, 64, 64, 4, directions, scale, 1e-5, "tf32x3")
+def test_all_kernels_of_a_layer_compile(dtype, directions, scale, precision, longest, with_gradient):
+    shape = Shape(2, 64, 64, 4, directions, scale, 1e-5, precision)
     lengths = torch.tensor([longest], dtype=torch.int32)
     walk = Walk(
         torch.zeros_like(lengths), lengths, longest, 64 if dtype.itemsize == 2 else 32, 4_096, 1_024, longest, False

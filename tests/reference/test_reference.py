@@ -122,11 +122,11 @@ def test_the_command_reads_a_file(folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"files": ["nowhere/*.h5ad"]}, "No file nowhere"),
+        ({"files": ["nowhere/*.h5ad"]}, "No file matches 'nowhere"),
         ({"labels_key": "typo"}, "No cell has a label in the column 'typo'"),
-        ({"batch_key": "typo"}, "no column 'typo' of obs"),
-        ({"gene_key": "typo"}, "no column 'typo' of var"),
-        ({"layer": "typo"}, "no layer 'typo'"),
+        ({"batch_key": "typo"}, "no 'typo' in obs"),
+        ({"gene_key": "typo"}, "no 'typo' in var"),
+        ({"layer": "typo"}, "no 'typo' in layers"),
     ],
 )
 def test_bad_settings_are_named(folder, changes, message):

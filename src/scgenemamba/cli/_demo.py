@@ -95,7 +95,8 @@ def run_demo(
     mean = pd.concat(tables).groupby(level=0, sort=False).mean()
     seconds = time.perf_counter() - started
     _write_metrics(out / "metrics.json", settings, adata, tables, mean, seconds)
-    _report(mean, n_seeds, int(is_query.sum()), out, seconds)
+    figures = "figure.png" if data is not None else "figure.png, labels.png"
+    _report(mean, n_seeds, int(is_query.sum()), f"result.h5ad, {figures} and metrics.json to {out}", seconds)
 
 
 def _read(
@@ -236,13 +237,13 @@ def _write_metrics(
     file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _report(mean: pd.DataFrame, n_seeds: int, n_query: int, out: Path, seconds: float) -> None:
+def _report(mean: pd.DataFrame, n_seeds: int, n_query: int, written: str, seconds: float) -> None:
     splits = "1 split" if n_seeds == 1 else f"mean of {n_seeds} splits"
     lines = [
         "",
         f"Annotation of {n_query} query cells whose labels were hidden ({splits}):",
         mean.to_string(float_format=lambda value: f"{value:.3f}"),
         "",
-        f"Wrote {', '.join(sorted(path.name for path in out.iterdir()))} to {out} in {seconds:.0f} s.",
+        f"Wrote {written} in {seconds:.0f} s.",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

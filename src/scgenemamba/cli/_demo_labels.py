@@ -13,8 +13,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from anndata import AnnData
 
-MODEL = "pbmc-small"
-KEY = "pbmc_small"
+_MODEL = "pbmc-small"
+_KEY = "pbmc_small"
 _LABELS = "bulk_labels"
 #: What the model calls the types of scanpy's cells.
 _SAME = {
@@ -56,16 +56,16 @@ def label_demo(adata: AnnData, figure: Path) -> None:
 
     cells = adata.raw.to_adata()
     cells.obs = adata.obs[[_LABELS]].copy()
-    model = GeneMambaModel.from_pretrained(MODEL, cells)
-    tl.annotate(model, cells, key_added=KEY)
-    for name in cells.uns[KEY]["columns"]:
+    model = GeneMambaModel.from_pretrained(_MODEL, cells)
+    tl.annotate(model, cells, key_added=_KEY)
+    for name in cells.uns[_KEY]["columns"]:
         adata.obs[name] = cells.obs[name]
-    given, said = cells.obs[_LABELS].astype(str), cells.obs[f"{KEY}_label"].astype(str)
+    given, said = cells.obs[_LABELS].astype(str), cells.obs[f"{_KEY}_label"].astype(str)
     agree = given.map(_SAME) == said
-    table = disagreements(cells, given, said)
+    table = _disagreements(cells, given, said)
     lines = [
         "",
-        f"The model that comes with the package, {MODEL}, which never saw these cells, calls {agree.mean():.0%} of them as they are "
+        f"The model that comes with the package, {_MODEL}, which never saw these cells, calls {agree.mean():.0%} of them as they are "
         f"labelled. Groups of at least {_FEWEST} cells on which they differ, and mean log expression of markers:",
         table.to_string(index=False) if len(table) else "none.",
     ]
@@ -73,7 +73,7 @@ def label_demo(adata: AnnData, figure: Path) -> None:
     _draw(cells, given, said, figure)
 
 
-def disagreements(cells: AnnData, given: pd.Series, said: pd.Series) -> pd.DataFrame:
+def _disagreements(cells: AnnData, given: pd.Series, said: pd.Series) -> pd.DataFrame:
     """Groups of cells whose label and prediction differ, with the means of two markers of either."""
     rows = []
     for (label, prediction), n_cells in Counter(zip(given, said, strict=True)).most_common():

@@ -5,33 +5,30 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ._apply_arguments import add_apply, add_source
 from ._benchmark_arguments import add_benchmark
 
-if TYPE_CHECKING:
-    from scgenemamba import GeneMambaModel
-
-
-_SHIPPED = "pbmc-small"
+# their arguments are those of a configuration, which are read elsewhere
+_BY_SETTINGS = {
+    "pretrain": "train a model on files that are streamed from disk",
+    "reference": "train and publish a model that others annotate with",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``scgenemamba`` command; returns its exit status."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.command not in ("pretrain", "reference"):
+    if rest and arguments.command not in _BY_SETTINGS:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        if arguments.command == "pretrain":
-            from ._pretrain import run_pretrain
-
-            return run_pretrain(rest)
-        if arguments.command == "reference":
-            from ._reference import run_reference
-
-            return run_reference(rest)
+        if arguments.command in _BY_SETTINGS:
+            module = import_module(f"._{arguments.command}", __package__)
+            return int(getattr(module, f"run_{arguments.command}")(rest))
         arguments.run(arguments)
     except (ValueError, KeyError, OSError, ImportError, FloatingPointError) as error:
         # these carry a message for the user; anything else is a defect and keeps its traceback
@@ -115,47 +112,6 @@ def _convert(arguments: argparse.Namespace) -> None:
     )
 
 
-def _apply(arguments: argparse.Namespace) -> None:
-    from ._apply import Job, run_apply
-
-    def load() -> GeneMambaModel:
-        from scgenemamba import GeneMambaModel
-
-        model: Any = GeneMambaModel.from_pretrained(
-            arguments.model,
-            subfolder=arguments.subfolder,
-            revision=arguments.revision,
-            local_files_only=arguments.offline,
-            pooling=tuple(arguments.pooling),
-            fusion=arguments.fusion,
-            max_tokens=arguments.max_tokens,
-            rank_mode=arguments.rank_mode,
-            gene_medians=arguments.gene_medians,
-            layer=arguments.layer,
-            gene_key=arguments.gene_key,
-            min_counts_share=arguments.min_counts_share,
-        )
-        model.to_device(_device(arguments.device))
-        return model
-
-    files, out = arguments.files, arguments.out
-    if out is None:
-        if len(files) > 1:
-            msg = "Several files need a folder for their results, --out."
-            raise ValueError(msg)
-        out = files[0].with_name(f"{files[0].stem}_annotated{files[0].suffix}")
-    job = Job(files, out, arguments.command, arguments.key, arguments.overwrite, arguments.batch_size)
-    run_apply(job, load)
-
-
-def _device(asked: str) -> str:
-    if asked != "auto":
-        return asked
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _parser() -> argparse.ArgumentParser:
     from scgenemamba import __version__
 
@@ -165,18 +121,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_demo(commands)
     add_benchmark(commands, _benchmark)
-    # its arguments are those of the configuration, which are read elsewhere
-    commands.add_parser("pretrain", help="train a model on files that are streamed from disk", add_help=False)
-    commands.add_parser("reference", help="train and publish a model that others annotate with", add_help=False)
+    for name, told in _BY_SETTINGS.items():
+        commands.add_parser(name, help=told, add_help=False)
     _add_convert(commands)
-    _add_apply(
+    add_apply(
         commands,
         "embed",
         "X_genemamba",
         "embed the cells of files with a pretrained model",
         "Write the representation of each cell: with an AnnData file to obsm, or as a table of cells.",
     )
-    _add_apply(
+    add_apply(
         commands,
         "annotate",
         "genemamba",
@@ -196,7 +151,7 @@ def _add_info(commands: Any) -> None:
         "directions are joined, whether its layers were ever trained, and what differs from the published GeneMamba.",
     )
     info.add_argument("checkpoint", nargs="?", help="folder, or repository of the Hugging Face hub")
-    _add_source(info)
+    add_source(info)
     info.set_defaults(run=_info)
 
 
@@ -244,63 +199,3 @@ def _add_convert(commands: Any) -> None:
     convert.add_argument("--seed", type=int, default=0, help="of the order (%(default)s)")
     convert.add_argument("--overwrite", action="store_true", help="replace a collection that is there")
     convert.set_defaults(run=_convert)
-
-
-def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--subfolder", help="folder within the checkpoint's folder or repository")
-    parser.add_argument("--revision", help="branch, tag or commit of the repository")
-    parser.add_argument("--offline", action="store_true", help="take the repository from the cache only")
-
-
-def _add_apply(commands: Any, name: str, key: str, summary: str, description: str) -> None:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{description} Results that are there are skipped, so an interrupted run can be started again. Genes "
-        "are matched by name: Ensembl ids with or without version, current, previous and alias symbols.",
-    )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".h5ad or .zarr")
-    annotates = name == "annotate"
-    told = f" (default: {_SHIPPED}, of human blood, which comes with the package)" if annotates else ""
-    parser.add_argument(
-        "--model",
-        required=not annotates,
-        default=_SHIPPED if annotates else None,
-        help=f"folder, or repository of the Hugging Face hub{told}",
-    )
-    told = " (default: for one file, beside it, with _annotated in its name)" if annotates else ""
-    parser.add_argument(
-        "--out",
-        required=not annotates,
-        type=Path,
-        help=f"result: .h5ad, .zarr, .csv, .tsv or .parquet for one file; a folder for several{told}",
-    )
-    parser.add_argument("--key", default=key, help="name of the result (%(default)s)")
-    parser.add_argument("--layer", metavar="KEY", help="layer with counts (default: X)")
-    parser.add_argument("--gene-key", metavar="KEY", help="column of var with gene names (default: var_names)")
-    parser.add_argument(
-        "--gene-medians", metavar="FILE", help="table of the genes' medians (default: from the first file)"
-    )
-    parser.add_argument(
-        "--pooling",
-        nargs="+",
-        default=["mean"],
-        choices=["mean", "max", "cls"],
-        help="what summarises a cell in published weights (mean); their classifiers need cls",
-    )
-    parser.add_argument(
-        "--fusion", choices=["mean", "sum", "gate", "concat"], help="of published weights (default: found)"
-    )
-    parser.add_argument("--max-tokens", type=int, help="genes read per cell (default: as in the checkpoint)")
-    parser.add_argument("--rank-mode", default="median", choices=["median", "raw", "official_downstream"])
-    parser.add_argument(
-        "--min-counts-share",
-        type=float,
-        default=0.5,
-        help="share of the counts that must belong to known genes (%(default)s)",
-    )
-    parser.add_argument("--batch-size", type=int, help="cells at a time")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
-    _add_source(parser)
-    parser.set_defaults(run=_apply)

@@ -8,6 +8,8 @@ from typing import Any
 
 from scgenemamba.pretraining import PretrainConfig
 
+from ._settings import settings_of, settings_parser
+
 # as a shell reports a process that was ended by SIGTERM
 _ENDED = 143
 
@@ -23,7 +25,7 @@ def run_pretrain(argv: Sequence[str]) -> int:
     parser = _parser()
     found = parser.parse_args(list(argv))
     only_look = found.pop("dry_run")
-    config = _config_of(parser, found)
+    config: PretrainConfig = settings_of(parser, found, PretrainConfig)
 
     from lightning.pytorch.utilities import rank_zero_only
     from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -44,26 +46,14 @@ def run_pretrain(argv: Sequence[str]) -> int:
 
 
 def _parser() -> Any:
-    try:
-        from jsonargparse import ArgumentParser
-    except ImportError as error:
-        msg = 'Pretraining needs jsonargparse: pip install "scgenemamba[pretrain]"'
-        raise ImportError(msg) from error
-    parser = ArgumentParser(
-        prog="scgenemamba pretrain",
-        usage="scgenemamba pretrain --config FILE [--dry-run] [--SECTION.NAME VALUE ...]",
-        description="Train a model on files that are streamed from disk. What is trained, on what and how stands in a YAML file; "
+    parser = settings_parser(
+        "pretrain",
+        PretrainConfig,
+        "[--dry-run]",
+        "Train a model on files that are streamed from disk. What is trained, on what and how stands in a YAML file; "
         "arguments replace its values. The same command goes on where a run was stopped.",
     )
-    parser.add_argument("--config", action="config", help="YAML file; --print_config writes one")
     parser.add_argument(
         "--dry-run", action="store_true", help="check data, memory, disk and speed with a few steps, and stop"
     )
-    parser.add_class_arguments(PretrainConfig, as_group=False)
     return parser
-
-
-def _config_of(parser: Any, found: Any) -> PretrainConfig:
-    found.pop("config", None)
-    values = vars(parser.instantiate(found))
-    return PretrainConfig(**values)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from scgenemamba.reference import ReferenceConfig
 
+from ._settings import settings_of, settings_parser
+
 
 def run_reference(argv: Sequence[str]) -> int:
     """Run ``scgenemamba reference``; returns its exit status.
@@ -17,24 +19,17 @@ def run_reference(argv: Sequence[str]) -> int:
     ImportError
         If jsonargparse is not installed.
     """
-    try:
-        from jsonargparse import ArgumentParser
-    except ImportError as error:
-        msg = 'Reference models need jsonargparse: pip install "scgenemamba[pretrain]"'
-        raise ImportError(msg) from error
-    parser = ArgumentParser(
-        prog="scgenemamba reference",
-        usage="scgenemamba reference --config FILE [--only STUDY] [--SECTION.NAME VALUE ...]",
-        description="Train a model that others annotate their cells with, measure it on studies that were left out, and write "
-        "it with a card, or publish it. What it is made of stands in a YAML file; arguments replace its values.",
+    parser = settings_parser(
+        "reference",
+        ReferenceConfig,
+        "[--only STUDY]",
+        "Train a model that others annotate their cells with, measure it on studies that were left out, and write it with a card, "
+        "or publish it. What it is made of stands in a YAML file; arguments replace its values.",
     )
-    parser.add_argument("--config", action="config", help="YAML file; --print_config writes one")
     parser.add_argument("--only", metavar="STUDY", help="only measure how well this study is annotated without it")
-    parser.add_class_arguments(ReferenceConfig, as_group=False)
     found = parser.parse_args(list(argv))
     only = found.pop("only")
-    found.pop("config", None)
-    config = ReferenceConfig(**vars(parser.instantiate(found)))
+    config: ReferenceConfig = settings_of(parser, found, ReferenceConfig)
 
     from scgenemamba.reference import build_reference, judge_study
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scgenemamba._logging import logger
+from scgenemamba.pretraining._files import files_of
 from scgenemamba.tokens import name_some
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def read_cells(config: CellsConfig) -> AnnData:
     KeyError
         If a column is missing.
     ValueError
-        If no cell has a label, or a label is only among the background.
+        If no cell has a label; those of the background do not count.
     """
-    paths = [(path, False) for path in _found(config.files)] + [(path, True) for path in _found(config.background)]
-    parts = {str(path): _read(path, config, background=background) for path, background in paths}
+    paths = [(path, False) for path in files_of(config.files)] + [(path, True) for path in files_of(config.background)]
+    parts = {path: _read(Path(path), config, background=background) for path, background in paths}
     cells = ad.concat(parts, join="outer", index_unique="-", fill_value=0)
     cells.X = sp.csr_matrix(cells.X, dtype=np.float32)
     if (cells.obs[LABEL] == NO_LABEL).all():
@@ -61,30 +61,17 @@ def labelled_studies(cells: AnnData) -> list[str]:
     return sorted(set(cells.obs[STUDY][(cells.obs[LABEL] != NO_LABEL).to_numpy()]))
 
 
-def _found(patterns: list[str]) -> list[Path]:
-    paths: list[Path] = []
-    for pattern in patterns:
-        found = sorted(glob(pattern, recursive=True))
-        if not found:
-            msg = f"No file {pattern}."
-            raise FileNotFoundError(msg)
-        paths += map(Path, found)
-    return paths
-
-
 def _read(path: Path, config: CellsConfig, *, background: bool) -> AnnData:
     adata = ad.read_h5ad(path)
-    if config.layer is not None and config.layer not in adata.layers:
-        msg = f"{path} has no layer {config.layer!r} (cells.layer); it has {name_some(list(adata.layers))}."
-        raise KeyError(msg)
-    if config.gene_key is not None and config.gene_key not in adata.var:
-        msg = f"{path} has no column {config.gene_key!r} of var (cells.gene_key); it has {name_some(list(adata.var))}."
-        raise KeyError(msg)
-    if config.batch_key is not None and config.batch_key not in adata.obs:
-        msg = (
-            f"{path} has no column {config.batch_key!r} of obs (cells.batch_key); it has {name_some(list(adata.obs))}."
-        )
-        raise KeyError(msg)
+    for name, table, where in (
+        ("layer", adata.layers, "layers"),
+        ("gene_key", adata.var, "var"),
+        ("batch_key", adata.obs, "obs"),
+    ):
+        key = getattr(config, name)
+        if key is not None and key not in table:
+            msg = f"{path} has no {key!r} in {where} (cells.{name}); it has {name_some(list(table))}."
+            raise KeyError(msg)
     genes = adata.var_names if config.gene_key is None else pd.Index(adata.var[config.gene_key].astype(str))
     labels = np.full(adata.n_obs, NO_LABEL, dtype=object)
     if config.labels_key in adata.obs and not background:

@@ -109,7 +109,7 @@ class CardConfig:
     data
         Each data set with its citation and licence.
     license
-        Of the model, as the hub names it.
+        Licence of the model.
     command
         How to train it again.
     ontology_ids

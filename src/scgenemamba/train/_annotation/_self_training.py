@@ -18,7 +18,7 @@ _LARGEST, _SMALLEST_DEVIATION = 5.0, 0.01
 
 
 def with_guesses(cells: CellFeatures, labels: npt.NDArray[np.int64], n_labels: int) -> npt.NDArray[np.int64]:
-    """Labels, and in batches without any those that two classifiers agree on (self-training, Scudder 1965).
+    """Labels, and in batches without any what two classifiers together are sure of (self-training, Scudder 1965).
 
     One reads the genes, standardised within each study: technologies differ in single genes by more than types do, and by
     their own mean and spread they become alike. The other reads the latent, which does not depend on what a study is made
@@ -41,10 +41,10 @@ def with_guesses(cells: CellFeatures, labels: npt.NDArray[np.int64], n_labels: i
     studies = np.setdiff1d(cells.batch, cells.batch[known])
     if not known.any() or not len(studies):
         return labels
-    values = np.concatenate([_standardised(cells[cells.batch == one]) for one in np.unique(cells.batch[known])])
-    order = np.concatenate([np.flatnonzero(cells.batch == one) for one in np.unique(cells.batch[known])])
-    learnt = known[order]
-    genes = fit_logistic(values[learnt], labels[order][learnt], n_labels, _STRENGTH["genes"])
+    taught = [np.flatnonzero(cells.batch == one) for one in np.unique(cells.batch[known])]
+    values = np.concatenate([_standardised(cells[rows])[known[rows]] for rows in taught])
+    codes = np.concatenate([labels[rows[known[rows]]] for rows in taught])
+    genes = fit_logistic(values, codes, n_labels, _STRENGTH["genes"])
     latent = fit_logistic(cells.latent[known], labels[known], n_labels, _STRENGTH["latent"])
     found = labels.copy()
     for study in studies:
