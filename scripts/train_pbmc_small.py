@@ -76,7 +76,8 @@ LIMITS = [
 
 def by_markers(blood: ad.AnnData) -> np.ndarray:
     """Type of the cells that express all markers of one type alone and none that speaks against it, or "Unknown"."""
-    expressed = blood.to_df() > 0
+    genes = sorted({gene for lists in MARKERS.values() for text in lists for gene in text.split()})
+    expressed = blood[:, genes].to_df() > 0
     fits = {
         name: expressed[shown.split()].all(axis=1) & ~expressed[hidden.split()].any(axis=1)
         for name, (shown, hidden) in MARKERS.items()
