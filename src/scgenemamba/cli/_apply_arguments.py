@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from scgenemamba import GeneMambaModel
 
 _SHIPPED = "pbmc-small"
+_SHIPPED_TOLD = f" (default: {_SHIPPED}, of human blood, which comes with the package)"
+_BESIDE_TOLD = " (default: for one file, beside it, with _annotated in its name)"
 
 
 def add_apply(commands: Any, name: str, key: str, summary: str, description: str) -> None:
@@ -32,21 +34,37 @@ def add_apply(commands: Any, name: str, key: str, summary: str, description: str
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".h5ad or .zarr")
     annotates = name == "annotate"
-    told = f" (default: {_SHIPPED}, of human blood, which comes with the package)" if annotates else ""
+    model, out = (_SHIPPED_TOLD, _BESIDE_TOLD) if annotates else ("", "")
     parser.add_argument(
         "--model",
         required=not annotates,
         default=_SHIPPED if annotates else None,
-        help=f"folder, or repository of the Hugging Face hub{told}",
+        help=f"folder, or repository of the Hugging Face hub{model}",
     )
-    told = " (default: for one file, beside it, with _annotated in its name)" if annotates else ""
     parser.add_argument(
         "--out",
         required=not annotates,
         type=Path,
-        help=f"result: .h5ad, .zarr, .csv, .tsv or .parquet for one file; a folder for several{told}",
+        help=f"result: .h5ad, .zarr, .csv, .tsv or .parquet for one file; a folder for several{out}",
     )
     parser.add_argument("--key", default=key, help="name of the result (%(default)s)")
+    parser.add_argument("--batch-size", type=int, help="cells at a time")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    _add_reading(parser)
+    add_source(parser)
+    parser.set_defaults(run=_apply)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where in a repository a checkpoint is."""
+    parser.add_argument("--subfolder", help="folder within the checkpoint's folder or repository")
+    parser.add_argument("--revision", help="branch, tag or commit of the repository")
+    parser.add_argument("--offline", action="store_true", help="take the repository from the cache only")
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add how cells are read, and how published weights are."""
     parser.add_argument("--layer", metavar="KEY", help="layer with counts (default: X)")
     parser.add_argument("--gene-key", metavar="KEY", help="column of var with gene names (default: var_names)")
     parser.add_argument(
@@ -70,18 +88,6 @@ def add_apply(commands: Any, name: str, key: str, summary: str, description: str
         default=0.5,
         help="share of the counts that must belong to known genes (%(default)s)",
     )
-    parser.add_argument("--batch-size", type=int, help="cells at a time")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
-    add_source(parser)
-    parser.set_defaults(run=_apply)
-
-
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say where in a repository a checkpoint is."""
-    parser.add_argument("--subfolder", help="folder within the checkpoint's folder or repository")
-    parser.add_argument("--revision", help="branch, tag or commit of the repository")
-    parser.add_argument("--offline", action="store_true", help="take the repository from the cache only")
 
 
 def _apply(arguments: argparse.Namespace) -> None:
@@ -103,10 +109,11 @@ def _apply(arguments: argparse.Namespace) -> None:
             layer=arguments.layer,
             gene_key=arguments.gene_key,
             min_counts_share=arguments.min_counts_share,
-            # it goes to its place at once
-            accelerator="cpu",
+            # a device that is named is gone to below
+            accelerator="auto" if arguments.device == "auto" else "cpu",
         )
-        model.to_device(_device(arguments.device))
+        if arguments.device != "auto":
+            model.to_device(arguments.device)
         return model
 
     files, out = arguments.files, arguments.out
@@ -117,11 +124,3 @@ def _apply(arguments: argparse.Namespace) -> None:
         out = files[0].with_name(f"{files[0].stem}_annotated{files[0].suffix}")
     job = Job(files, out, arguments.command, arguments.key, arguments.overwrite, arguments.batch_size)
     run_apply(job, load)
-
-
-def _device(asked: str) -> str:
-    if asked != "auto":
-        return asked
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
